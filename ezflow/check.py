@@ -1,0 +1,267 @@
+"""The startup check: every stage with its types, and every fault at once.
+
+Each edge is decided by typeguard, through the assignability hook of `ports`; so is each module's configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+import typeguard
+
+from .combine.around import Around, Choice
+from .combine.batch import Batch
+from .errors import ItemTypeError
+from .flow import Flow, Series
+from .modules import FunctionModule, Module
+from .ports import Port, assignable, check_edge, show, solve, substitute
+from .stage import Stage, bind, stages_of
+
+__all__ = ["Edge", "Fault", "Report", "check", "guards"]
+
+
+@attrs.frozen
+class Fault:
+    """One thing that is wrong: the message says what was given, what is needed, and what to write."""
+
+    message: str
+    giver: str | None = None
+    taker: str | None = None
+    gives: Any = None
+    takes: Any = None
+
+
+@attrs.frozen
+class Edge:
+    """A join: what one stage gives to another."""
+
+    giver: Stage
+    taker: Stage
+    type: Any
+
+
+@attrs.frozen
+class Report:
+    """What the startup check found; its text is what a start prints."""
+
+    flow: Flow[Any, Any]
+    stages: tuple[Stage, ...]
+    edges: tuple[Edge, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def __str__(self) -> str:
+        count = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
+        lines = ["✅ Pipeline verified" if self.ok else f"❌ Pipeline has {count}", draw(self.flow)]
+        width = max(len(stage.name) for stage in self.stages)
+        for stage in self.stages:
+            types = f"(in: {show(stage.in_type)}, out: {show(stage.out_type)})"
+            lines.append(f"{stage.index} {stage.name:<{width}}   {types}")
+        lines += [f"✗ {fault.message}" for fault in self.faults]
+        return "\n".join(lines)
+
+    def mermaid(self) -> str:
+        """The flow as a Mermaid drawing: stages as boxes, joins as arrows with their types."""
+        lines = ["flowchart LR"]
+        for stage in self.stages:
+            shape = ("([", "])") if stage.is_shown else ("[", "]")
+            lines.append(f'    s{stage.index}{shape[0]}"{stage.index} {stage.name}"{shape[1]}')
+        for edge in self.edges:
+            label = show(edge.type).replace("|", "or").replace('"', "'")
+            lines.append(f'    s{edge.giver.index} -->|"{label}"| s{edge.taker.index}')
+        return "\n".join(lines)
+
+
+def check(flow: Flow[Any, Any]) -> Report:
+    """Check a flow: every join's types, every module's configuration, names. Never raises for a fault."""
+    bound = bind(flow)
+    stages = stages_of(bound)
+    faults: list[Fault] = []
+    edges: list[Edge] = []
+    faults += _name_faults(stages)
+    for stage in stages:
+        faults += _configuration_faults(stage)
+    _walk(bound, [], edges, faults)
+    faults += _starving(bound, None)
+    return Report(bound, stages, tuple(edges), tuple(faults))
+
+
+def draw(flow: Flow[Any, Any]) -> str:
+    """A bound flow in one line: `vad -> latest(asr -> llm)`."""
+    if isinstance(flow, Stage):
+        return flow.name
+    if isinstance(flow, Series):
+        return " -> ".join(map(draw, flow.parts))
+    if isinstance(flow, Around | Choice):
+        return f"{type(flow).__name__.lower()}({', '.join(map(draw, flow.parts))})"
+    name = "" if type(flow).__name__ == "Parallel" else type(flow).__name__.lower()
+    return f"{name}({' | '.join(map(draw, flow.parts))})"
+
+
+def guards(report: Report, debug: bool) -> dict[int, Callable[[object], None]]:
+    """What must be checked item by item, by stage index.
+
+    In production the stages that something typed `Any` gives to; in debug mode every stage, by typeguard.
+    """
+    undecided = {
+        edge.taker.index
+        for edge in report.edges
+        if edge.type in (Any, object) and edge.taker.in_type not in (Any, object)
+    }
+    return {
+        stage.index: guard(stage, by_typeguard=debug)
+        for stage in report.stages
+        if debug or stage.index in undecided
+    }
+
+
+def guard(stage: Stage, *, by_typeguard: bool) -> Callable[[object], None]:
+    """A check that an item is of a stage's type. It raises ItemTypeError."""
+    members = tuple(_members(stage.in_type))
+    classes = tuple(type(None) if member is None else member for member in members)
+    plain = all(isinstance(member, type) and get_origin(member) is None for member in classes)
+
+    def by_class(item: object) -> None:
+        if not isinstance(item, classes):
+            raise ItemTypeError(stage.name, show(stage.in_type), item)
+
+    def by_check(item: object) -> None:
+        try:
+            typeguard.check_type(
+                item, stage.in_type, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
+            )
+        except typeguard.TypeCheckError as error:
+            raise ItemTypeError(stage.name, show(stage.in_type), item) from error
+
+    return by_class if plain and not by_typeguard else by_check
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _members(part)
+    else:
+        yield annotation
+
+
+def _name_faults(stages: Sequence[Stage]) -> Iterator[Fault]:
+    names = [stage.name for stage in stages]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Fault(f"{names.count(name)} stages are named {name!r}: give each .named() a name of its own.")
+
+
+def _configuration_faults(stage: Stage) -> Iterator[Fault]:
+    module = stage.module
+    cls = type(module)
+    if isinstance(module, FunctionModule):
+        return
+    if "__attrs_attrs__" not in vars(cls):
+        yield Fault(f"{cls.__name__} is a plain class: write @module above class {cls.__name__}.")
+        return
+    for field, needed in module.field_types.items():
+        value = getattr(module, field)
+        try:
+            typeguard.check_type(
+                value, needed, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
+            )
+        except typeguard.TypeCheckError:
+            yield Fault(
+                f"{cls.__name__}.{field} is {value!r} ({type(value).__name__}), but {show(needed)} is needed: "
+                f"write {cls.__name__}({field}=...).",
+                taker=stage.name,
+                takes=needed,
+            )
+    try:
+        hash(module)
+    except TypeError as error:
+        yield Fault(
+            f"{cls.__name__} cannot be compared with others ({error}): use tuples and frozen classes in its fields.",
+            taker=stage.name,
+        )
+
+
+def _walk(
+    flow: Flow[Any, Any], arriving: Sequence[tuple[Stage, Any]], edges: list[Edge], faults: list[Fault]
+) -> list[tuple[Stage, Any]]:
+    """Follow the types through a flow; returns which stages give what at its end."""
+    if isinstance(flow, Stage):
+        gives: list[tuple[Stage, Any]] = [] if arriving else [(flow, flow.out_type)]
+        for giver, given in arriving:
+            edges.append(Edge(giver, flow, given))
+            try:
+                check_edge(Port(given, giver.name), flow.in_type)
+            except typeguard.TypeCheckError:
+                faults.append(_edge_fault(giver, given, flow))
+                out = flow.out_type
+            else:
+                out = substitute(flow.out_type, solve(flow.in_type, given))
+            if (flow, out) not in gives:
+                gives.append((flow, out))
+        return gives
+    if isinstance(flow, Series):
+        for part in flow.parts:
+            arriving = _walk(part, arriving, edges, faults)
+        return list(arriving)
+    return [pair for part in flow.parts for pair in _walk(part, arriving, edges, faults)]
+
+
+def _edge_fault(giver: Stage, given: Any, taker: Stage) -> Fault:
+    first, last = _label(giver), _label(taker)
+    wanted = show(next(iter(_members(taker.in_type))))
+    article = "an" if wanted[0] in "AEIOUaeiou" else "a"
+    between = _between(given, taker.in_type) or f"Your{wanted.capitalize() if wanted.isidentifier() else 'Own'}Maker()"
+    return Fault(
+        f"{first} gives {show(given)}, but {last} takes {show(taker.in_type)}: put {article} {wanted}-giving module "
+        f"between them, e.g. {_call(giver)} >> {between} >> {_call(taker)}.",
+        giver.name,
+        taker.name,
+        given,
+        taker.in_type,
+    )
+
+
+def _between(given: Any, taken: Any) -> str | None:
+    """A module class of this process that would fit between."""
+    for cls in sorted(_subclasses(Module), key=lambda cls: cls.__name__):
+        own = "__attrs_attrs__" in vars(cls) and not issubclass(cls, FunctionModule | Batch)
+        if own and Any not in (cls.in_type, cls.out_type):
+            if assignable(given, cls.in_type) and assignable(cls.out_type, taken):
+                return f"{cls.__name__}()"
+    return None
+
+
+def _subclasses(cls: type[Module[Any, Any]]) -> Iterator[type[Module[Any, Any]]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _label(stage: Stage) -> str:
+    return repr(stage.module) if isinstance(stage.module, FunctionModule) else type(stage.module).__name__
+
+
+def _call(stage: Stage) -> str:
+    return _label(stage) if isinstance(stage.module, FunctionModule) else f"{_label(stage)}()"
+
+
+def _starving(flow: Flow[Any, Any], around: str | None) -> Iterator[Fault]:
+    """A batch where each item has a run of its own would wait for a second item that cannot come.
+
+    It is the one join that could wait for ever: all others take items as they come (see docs/concepts.md).
+    """
+    if isinstance(flow, Stage) and isinstance(flow.module, Batch) and around and flow.module.size > 1:
+        yield Fault(
+            f"{flow.name} waits for {flow.module.size} items, but {around} gives each item a run of its own, so the "
+            f"second never comes: put the batch before it, e.g. batch(...) >> {around}(...).",
+            taker=flow.name,
+        )
+    if isinstance(flow, Around | Choice):
+        around = "Latest" if type(flow).__name__ == "Latest" else type(flow).__name__.lower()
+    for part in flow.parts:
+        yield from _starving(part, around)

@@ -1,0 +1,1 @@
+"""Combinators: flows made of flows, one a file."""

@@ -1,0 +1,49 @@
+"""What the combinators share: they hold one flow, or several of which each takes the same items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from ..flow import Flow
+
+__all__ = ["Around", "Choice"]
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+
+@attrs.frozen(repr=False)
+class Around(Flow[In, Out]):
+    """A combinator over one flow."""
+
+    flow: Flow[In, Out]
+
+    @property
+    def parts(self) -> tuple[Flow[Any, Any], ...]:
+        return (self.flow,)
+
+    def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
+        (part,) = parts
+        return self if part is None else attrs.evolve(self, flow=part)
+
+    def __repr__(self) -> str:
+        rest = [repr(getattr(self, field.name)) for field in attrs.fields(type(self)) if field.name != "flow"]
+        name = type(self).__name__
+        return f"{name if name == 'Latest' else name.lower()}({', '.join([repr(self.flow), *rest])})"
+
+
+@attrs.frozen(repr=False)
+class Choice(Flow[In, Out]):
+    """A combinator over several flows that stand in for each other."""
+
+    parts: tuple[Flow[Any, Any], ...]  # type: ignore[assignment]
+
+    def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
+        kept = tuple(part for part in parts if part is not None)
+        return kept[0] if len(kept) == 1 else attrs.evolve(self, parts=kept)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.lower()}({', '.join(map(repr, self.parts))})"

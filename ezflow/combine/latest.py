@@ -1,0 +1,55 @@
+"""`Latest(flow)`: barge-in. Only the newest item matters; what runs for an older one is ended.
+
+Example: `SileroVAD() >> Latest(asr >> llm >> tts)`: as soon as the person speaks again, the reply that is being
+made or spoken is over. This is Rx's `switch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from ..channels import Inbox, Outbox, Single
+from ..turn import Run, Turn
+from .around import Around
+
+__all__ = ["Latest"]
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+
+@attrs.frozen(repr=False)
+class Latest(Around[In, Out]):
+    """Run `flow` anew for each item, ending the run before, whole, first.
+
+    A run has fresh channels and a cancel scope of its own. When a new item finds a run at work, or events of it
+    that the client has not taken, that run is interrupted: every stage of it has left and its queued events are
+    dropped before `interrupted` goes out and the next run begins. A run that is done and heard is no
+    interruption. At the end of input the last run finishes.
+    """
+
+    async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
+        state = turn.state
+        current: Run | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                async for item in inbox:
+                    if current is not None:
+                        await state.finish(current)
+                    await state.ear.room()
+                    current = state.new_run(turn.own_run)
+                    nursery.start_soon(self._one, current, item, outbox.clone(), turn.within(current))
+        finally:
+            inbox.close()
+            outbox.close()
+
+    async def _one(self, run: Run, item: Any, outbox: Outbox[Out], turn: Turn) -> None:
+        try:
+            with run.scope:
+                await self.flow.run(Single(item), outbox, turn)
+        finally:
+            outbox.close()
+            run.left.set()

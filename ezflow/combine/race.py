@@ -1,0 +1,122 @@
+"""`race(a, b)`: the first to give an output wins, the others are closed.
+
+Example: `race(OpenAIChat(...), LocalLLM())` for the lowest latency money and CPU can buy.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from ..channels import Inbox, Outbox, ReceiverGone, Tapped
+from ..flow import Flow, as_flow
+from ..turn import Note, Turn
+from .around import Choice
+from .each import once, stage_errors
+
+__all__ = ["race"]
+
+log = logging.getLogger("ezflow")
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def race(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
+    """Give each item to all flows; the first that gives an output goes on alone, the others are cancelled.
+
+    Replies of a flow are held until it has won; those of the losers are never heard. A flow that fails without
+    an output is out of the race (logged); if all fail, so does the turn, with all their errors.
+    """
+    return Race(tuple(as_flow(flow) for flow in (first, *others)))
+
+
+@attrs.frozen(repr=False)
+class Race(Choice[In, Out]):
+    async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
+        try:
+            async for item in inbox:
+                await self._one(item, outbox, turn)
+        finally:
+            inbox.close()
+            outbox.close()
+
+    async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
+        runners = [_Runner(outbox, turn) for _ in self.parts]
+        async with trio.open_nursery() as nursery:
+            for part, runner in zip(self.parts, runners, strict=True):
+                runner.rivals = [other for other in runners if other is not runner]
+                nursery.start_soon(runner.run, part, item)
+        if not any(runner.decided for runner in runners):
+            for runner in runners:  # nobody gave an output: what they replied is all there is to hear
+                await runner.tell()
+        failures = [runner.failure for runner in runners if runner.failure is not None]
+        if len(failures) == len(runners):
+            raise BaseExceptionGroup("every flow of the race failed", failures)
+
+
+class _Runner(Tapped):
+    """One flow in the race: its outbox and its ear, both silent until it has won."""
+
+    def __init__(self, outbox: Outbox[Any], turn: Turn) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._turn = turn
+        self._held: list[Note] = []
+        self._decided = trio.Event()
+        self.rivals: list[_Runner] = []
+        self.scope = trio.CancelScope()
+        self.failure: BaseException | None = None
+
+    async def run(self, flow: Flow[Any, Any], item: Any) -> None:
+        try:
+            with self.scope:
+                await once(flow, item, self, self._turn.heard_by(self))
+        except Exception as error:
+            if self.decided or stage_errors(error) is None:
+                raise
+            self.failure = error
+            log.warning("%r is out of the race", flow, exc_info=error)
+
+    async def send(self, item: Any) -> None:
+        if not self.decided:
+            self._win()
+        if self.scope.cancel_called:
+            raise ReceiverGone("another flow won the race")
+        await self.tell()
+        await self._outbox.send(item)
+        if self.tap is not None:
+            self.tap(item)
+
+    async def put(self, note: Note) -> None:
+        if not self.decided and len(self._held) >= self._turn.capacity:
+            await self._decided.wait()
+        self._held.append(note)
+        if self.decided:
+            await self.tell()
+
+    @property
+    def decided(self) -> bool:
+        return self._decided.is_set()
+
+    def _win(self) -> None:
+        self._decided.set()
+        for rival in self.rivals:
+            rival._decided.set()
+            rival.scope.cancel()
+
+    async def tell(self) -> None:
+        while self._held:
+            await self._turn.hearing.put(self._held[0])
+            self._held.pop(0)
+
+    def clone(self) -> _Runner:
+        return self
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,64 @@
+"""`retry(flow, 3)`: try an item again when it failed before its first output.
+
+Example: `retry(Ollama("qwen3"), 3)` for a server that is being restarted.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from ..channels import Inbox, Outbox
+from ..flow import Flow
+from ..turn import Turn
+from .around import Around
+from .each import Counting, once, stage_errors
+
+__all__ = ["retry"]
+
+log = logging.getLogger("ezflow")
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def retry(flow: Flow[A, B], attempts: int, wait_s: float = 0.1) -> Flow[A, B]:
+    """Run each item up to `attempts` times, until it does not fail before its first output.
+
+    Between attempts it waits `wait_s`, twice as long each time. After the first output nothing is tried again:
+    the client would hear it twice. The last attempt's error counts; the others are logged with their traceback.
+    Raises: ValueError for fewer than one attempt.
+    """
+    return Retry(flow, attempts, wait_s)
+
+
+@attrs.frozen(repr=False)
+class Retry(Around[In, Out]):
+    attempts: int = attrs.field(validator=attrs.validators.ge(1))
+    wait_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
+
+    async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
+        try:
+            async for item in inbox:
+                await self._one(item, outbox, turn)
+        finally:
+            inbox.close()
+            outbox.close()
+
+    async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
+        for attempt in range(1, self.attempts):
+            out = Counting(outbox)
+            try:
+                await once(self.flow, item, out, turn)
+                return
+            except Exception as error:
+                if out.given or stage_errors(error) is None:
+                    raise
+                log.warning("%r failed, attempt %d of %d", self.flow, attempt, self.attempts, exc_info=error)
+            await trio.sleep(self.wait_s * 2 ** (attempt - 1))
+        await once(self.flow, item, outbox, turn)

@@ -1,0 +1,148 @@
+"""What comes in from outside becomes items and options; what goes out becomes plain JSON values.
+
+Strict: nothing is coerced ("5" is no int), an unknown key is an error, and each error says where it stands.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+import cattrs
+from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError
+from cattrs.preconf.msgspec import MsgspecJsonConverter, make_converter
+
+from .errors import InputError
+from .items import Audio, Utterance
+from .ports import show
+
+__all__ = ["decode", "structure", "unstructure"]
+
+# What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
+PCM_RATE_HZ = 16_000
+
+
+@cache
+def converter() -> MsgspecJsonConverter:
+    """The one converter: strict, with bytes as base64."""
+    made = make_converter(forbid_extra_keys=True, detailed_validation=True)
+    for plain in (int, float, str, bool):
+        made.register_structure_hook(plain, _strict)
+    made.register_structure_hook(Audio, lambda value, _: audio(value))
+    made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
+    return made
+
+
+def _strict(value: Any, cls: type) -> Any:
+    # JSON has one number type: 1 is a fine temperature. A bool is no number, though Python says so.
+    if cls is float and type(value) is int:
+        return float(value)
+    if type(value) is not cls:
+        raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
+    return value
+
+
+def decode(payload: Any, in_type: Any) -> Any:
+    """What a client sent, as an item of that type.
+
+    A string is text for a stage that takes `str`, else base64 of a WAV or of 16 kHz mono PCM16 for one that
+    takes Audio; anything else is structured by cattrs.
+    Raises: InputError with the path and what is needed.
+    """
+    members = _members(in_type)
+    if in_type is Any or object in members or Any in members:
+        return payload
+    if isinstance(payload, str):
+        if str in members:
+            return payload
+        if Audio in members or Utterance in members:
+            return _as_member(audio(payload), members)
+    if isinstance(payload, Audio) and (Audio in members or Utterance in members):
+        return _as_member(payload, members)
+    rest = tuple(member for member in members if member not in (Audio, Utterance))
+    if not rest:
+        raise InputError("input", f"{_brief(payload)} was given, but {show(in_type)} is needed (a base64 string)")
+    return structure(payload, Union[rest], "input")  # noqa: UP007  (built at run time)
+
+
+def _as_member(sound: Audio, members: tuple[Any, ...]) -> Any:
+    return sound if Audio in members else Utterance.of(sound)
+
+
+def audio(text: Any) -> Audio:
+    """Base64 of a WAV, or of PCM16 at 16 kHz, mono. Raises: InputError."""
+    if not isinstance(text, str):
+        raise InputError("input", f"{_brief(text)} was given, but sound is needed: base64 of a WAV or of PCM16 16 kHz mono")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError("input", f"not base64 ({error}): base64 of a WAV or of PCM16 16 kHz mono is needed") from error
+    try:
+        return Audio.from_wav(data) if data[:4] == b"RIFF" else Audio(data, PCM_RATE_HZ)
+    except ValueError as error:
+        raise InputError("input", str(error)) from error
+
+
+def structure(payload: Any, cls: Any, path: str) -> Any:
+    """A plain value as an instance of `cls`. Raises: InputError that names every place that does not fit."""
+    if isinstance(cls, type) and attrs.has(cls):
+        if isinstance(payload, cls):
+            return payload
+        if not isinstance(payload, Mapping):
+            raise InputError(path, f"{_brief(payload)} was given, but an object ({show(cls)}) is needed")
+    try:
+        return converter().structure(payload, cls)
+    except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError, TypeError, ValueError, KeyError) as error:
+        problems = _problems(error, path, cls)
+        where, what = problems[0]
+        more = "".join(f"; {place}: {problem}" for place, problem in problems[1:])
+        raise InputError(where, what + more) from error
+
+
+def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]]:
+    if isinstance(error, cattrs.ClassValidationError):
+        return [
+            problem
+            for inner, note in _noted(error)
+            for problem in _problems(inner, f"{path}.{note.name}" if note else path, cls)
+        ]
+    if isinstance(error, IterableValidationError):
+        return [
+            problem
+            for inner, note in _noted(error)
+            for problem in _problems(inner, f"{path}[{note.index!r}]" if note else path, cls)
+        ]
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = ", ".join(field.name for field in attrs.fields(error.cl)) if attrs.has(error.cl) else ""
+        return [(f"{path}.{key}", f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
+    if isinstance(error, InputError):
+        return [(path, error.problem)]
+    if isinstance(error, KeyError):
+        return [(f"{path}.{error.args[0]}", "missing")]
+    return [(path, str(error) or f"{show(cls)} is needed")]
+
+
+def _noted(error: Any) -> list[tuple[BaseException, Any]]:
+    with_notes, without = error.group_exceptions()
+    return [*with_notes, *((inner, None) for inner in without)]
+
+
+def unstructure(item: object) -> Any:
+    """An item as plain JSON values. Raises: TypeError for what has no JSON form."""
+    return converter().unstructure(item)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(member for part in get_args(annotation) for member in _members(part))
+    return (annotation,)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return f"{shown[:57]}..." if len(shown) > 60 else shown

@@ -1,0 +1,208 @@
+"""Every error that ezflow raises on purpose, each with its facts as attributes.
+
+* EzflowError
+  + DefinitionError     a module or function is written in a way that cannot work (also a TypeError)
+  + FlowError           the startup check found faults; `.report` holds them all
+  + EntryError          no stage has that index or name (also a LookupError)
+  + InputError          a value from outside does not fit; `.path` and `.problem` (also a ValueError)
+  + ItemTypeError       a stage was given an item of a type it does not take (also a TypeError)
+  + RouteError          `route` has no branch for a key (also a LookupError)
+  + MissingDependency   a preset's package is not installed (also an ImportError)
+  + NotOpenError        a resource was read while its module was not open (also an AttributeError)
+  + ModuleOpenError     a module's `lifespan` failed; `.module`
+  + TurnClosedError     a turn was fed after its input had ended
+  + SessionsFull        the service holds as many sessions as it may
+  + StageStuck          a stage did not leave within the clean-up time; `.stages`
+  + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
+  + StageError          what one stage raised, with the stage's name
+* TurnFailed            an ExceptionGroup: what the stages of a collected turn raised
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from .check import Report
+
+__all__ = [
+    "DefinitionError",
+    "EntryError",
+    "EzflowError",
+    "FlowError",
+    "InputError",
+    "ItemTypeError",
+    "MissingDependency",
+    "ModuleOpenError",
+    "NotOpenError",
+    "RouteError",
+    "SessionsFull",
+    "StageError",
+    "StageStuck",
+    "StageTimeout",
+    "TurnClosedError",
+    "TurnFailed",
+]
+
+
+class EzflowError(Exception):
+    """Any error that ezflow raises on purpose."""
+
+
+class DefinitionError(EzflowError, TypeError):
+    """A module or function is written in a way that cannot work; says what to write instead."""
+
+
+class FlowError(EzflowError):
+    """The startup check found faults: all of them are in `.report`."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+class EntryError(EzflowError, LookupError):
+    """No stage of the flow has that index or name."""
+
+    def __init__(self, entry: int | str, names: Sequence[str]) -> None:
+        stages = ", ".join(f"{index} {name}" for index, name in enumerate(names))
+        count = f"{len(names)} stage{'' if len(names) == 1 else 's'}"
+        super().__init__(f"Entry {entry} does not exist: this flow has {count}, {stages}.")
+        self.entry = entry
+        self.names = tuple(names)
+
+
+class InputError(EzflowError, ValueError):
+    """A value from outside does not fit: `path` is where it stands (`options.LLM.temperature`), `problem` what
+    is wrong there.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class ItemTypeError(EzflowError, TypeError):
+    """A stage was given an item of a type that it does not take."""
+
+    def __init__(self, stage: str, takes: str, given: object) -> None:
+        super().__init__(f"{stage} takes {takes}, but was given {_brief(given)}.")
+        self.stage = stage
+        self.takes = takes
+
+
+class RouteError(EzflowError, LookupError):
+    """`route` has no branch for the key of an item."""
+
+    def __init__(self, key: object, keys: Sequence[object]) -> None:
+        known = ", ".join(map(repr, keys))
+        super().__init__(f"No branch for {key!r}: route has {known}. Add that key, or give `otherwise`.")
+        self.key = key
+        self.keys = tuple(keys)
+
+
+class MissingDependency(EzflowError, ImportError):
+    """The package that a preset stands on is not installed."""
+
+    def __init__(self, module: str, distribution: str, extra: str) -> None:
+        super().__init__(
+            f"{module} needs {distribution}, which is not installed: "
+            f'pip install "ezflow-trio[{extra}]", or pip install -e ".[{extra}]" in a checkout.'
+        )
+        self.module = module
+        self.distribution = distribution
+        self.extra = extra
+
+
+class NotOpenError(EzflowError, AttributeError):
+    """A resource was read while its module was not open."""
+
+    def __init__(self, module: str, field: str) -> None:
+        super().__init__(
+            f"{module}.{field} exists only while the module is open: "
+            "run it in a flow (flow.collect, flow.open), or set it in lifespan() before reading it."
+        )
+        self.module = module
+        self.field = field
+
+
+class ModuleOpenError(EzflowError):
+    """A module's `lifespan` failed: the others that were open have been released.
+
+    `when` says at what: "could not open", "failed while open" or "could not close".
+    """
+
+    def __init__(self, module: str, cause: BaseException, when: str = "could not open") -> None:
+        super().__init__(f"{module} {when}: {_brief_error(cause)}")
+        self.module = module
+        self.when = when
+
+
+class TurnClosedError(EzflowError):
+    """A turn was fed after its input had ended, or after it was over."""
+
+
+class SessionsFull(EzflowError):
+    """The service holds as many sessions as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"All {limit} sessions are taken: try again later, or raise max_sessions.")
+        self.limit = limit
+
+
+class StageStuck(EzflowError):
+    """Stages did not leave within the clean-up time after their turn was ended."""
+
+    def __init__(self, stages: Sequence[str], seconds: float) -> None:
+        names = ", ".join(stages)
+        super().__init__(
+            f"{names} did not leave within {seconds:g} s of being cancelled: a stage must let Cancelled pass, "
+            "and clean up under `with turn.cleanup():`, which has a deadline."
+        )
+        self.stages = tuple(stages)
+        self.seconds = seconds
+
+
+class StageTimeout(EzflowError, TimeoutError):
+    """An item's run took longer than its `timeout`."""
+
+    def __init__(self, flow: str, seconds: float) -> None:
+        super().__init__(f"{flow} took longer than {seconds:g} s.")
+        self.flow = flow
+        self.seconds = seconds
+
+
+class StageError(EzflowError):
+    """What one stage raised; `.stage` is its name, `.errors` are the errors, flat."""
+
+    def __init__(self, stage: str, errors: Sequence[Exception]) -> None:
+        super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
+        self.stage = stage
+        self.errors = tuple(errors)
+
+
+class TurnFailed(ExceptionGroup[Exception]):
+    """What the stages of a turn raised: flat, one level deep, each with a note that names its stage."""
+
+    def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]
+        return type(self)(self.message, excs)
+
+
+def flat(error: BaseException) -> list[BaseException]:
+    """The leaves of an exception group, in order; a list of one for any other error."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in flat(part)]
+    return [error]
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    if len(shown) > 60:
+        shown = f"{shown[:57]}..."
+    return f"{shown} ({type(value).__name__})"
+
+
+def _brief_error(error: Any) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,365 @@
+"""A module: the leaf of a flow, an attrs class or a function made with `@module`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, get_origin, overload
+
+import attrs
+import trio
+
+from .channels import Inbox, Outbox
+from .definition import Form, base_types, form_of, reject_yield_in_scope, resolve
+from .errors import DefinitionError, MissingDependency, NotOpenError
+from .events import snake_case
+from .flow import Flow
+from .ports import assignable, show
+from .turn import Turn
+
+__all__ = ["FunctionModule", "Module", "module", "resource"]
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound="type[Module[Any, Any]]")
+
+RESOURCE = "ezflow.resource"
+END = object()
+
+
+def resource(*, init: Literal[False] = False) -> Any:
+    """A field that exists only while its module is open: `lifespan` sets it, reading it earlier is an error.
+
+    It is no part of the module's configuration: not an argument, not compared, not shown.
+    """
+    return attrs.field(
+        init=init, eq=False, repr=False, on_setattr=attrs.setters.NO_OP, metadata={RESOURCE: True}
+    )
+
+
+class Module(Flow[In, Out]):
+    """A leaf flow: what turns an item of type `In` into any number of type `Out`.
+
+    Write one of two forms: `process(item, turn)` for one item at a time (return one, or `yield` any number), or
+    `run(inbox, outbox, turn)` for a stage that sees the whole stream. Configuration is annotated fields, frozen;
+    what belongs to a turn lives in local variables, never on the module, which all users share.
+    """
+
+    in_type: ClassVar[Any] = Any
+    out_type: ClassVar[Any] = Any
+    form: ClassVar[Form | None] = None
+    blocking: ClassVar[bool] = False
+    options: ClassVar[type | None] = None
+    options_key: ClassVar[str | None] = None
+    field_types: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """What its stage is called unless the flow says otherwise."""
+        return snake_case(type(self).__name__)
+
+    def process(self, item: In, turn: Turn, /) -> Awaitable[Out] | AsyncIterator[Out] | Iterator[Out] | Out:
+        """Turn one item into one (return) or any number (yield)."""
+        raise NotImplementedError
+
+    async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
+        """Turn the whole stream; ends when `inbox` does. The engine closes both ends afterwards.
+
+        In this form a stage may open nurseries, gather many items into one, or give items unasked.
+        """
+        assert self.form is not None
+        rest = (turn,) if self.form.takes_turn else ()
+        limiter = trio.CapacityLimiter(1) if self.blocking else None
+        await _drive(self.process, self.form.kind, rest, inbox, outbox, limiter)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        """Acquire what the module needs, once for each service; released in reverse order."""
+        yield
+
+    def decode(self, payload: Any) -> In:
+        """What a client sent for this stage, as an item. Override for an input that its type alone cannot decode.
+
+        Raises: InputError (or ValueError, whose text the client gets).
+        """
+        from .convert import decode
+
+        item: In = decode(payload, self.in_type)
+        return item
+
+    @contextmanager
+    def needs(self, distribution: str, *, extra: str) -> Generator[None, None, None]:
+        """Import a preset's dependency under it: an ImportError says which package to install.
+
+        `with self.needs("hibari-tts", extra="speech"): from hibari import Hibari`
+        """
+        try:
+            yield
+        except ImportError as error:
+            raise MissingDependency(type(self).__name__, distribution, extra) from error
+
+    def __getattr__(self, field: str) -> Any:
+        attributes = getattr(type(self), "__attrs_attrs__", ())
+        if any(attribute.name == field and RESOURCE in attribute.metadata for attribute in attributes):
+            raise NotOpenError(type(self).__name__, field)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {field!r}", name=field, obj=self)
+
+    def __repr__(self) -> str:
+        given = [
+            f"{field.name}={value!r}"
+            for field in attrs.fields(type(self))
+            if field.init and (value := getattr(self, field.name)) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+@attrs.frozen(repr=False, init=False, slots=False)
+class FunctionModule(Module[In, Out], Generic[In, Out, P, R]):
+    """A typed function as a module; still callable as the function it is."""
+
+    function: Callable[P, R]
+    blocking: bool = False  # type: ignore[misc]
+
+    def __init__(self, function: Callable[P, R], blocking: bool = False, localns: Any = None) -> None:
+        name = getattr(function, "__qualname__", repr(function))
+        form = form_of(function, f"The function {name}", localns or {}, method=False)
+        reject_yield_in_scope(function, f"The function {name}")
+        _check_blocking(function, f"The function {name}", blocking)
+        self.__attrs_init__(function, blocking)  # type: ignore[attr-defined]
+        object.__setattr__(self, "form", form)
+        object.__setattr__(self, "in_type", form.takes)
+        object.__setattr__(self, "out_type", form.gives)
+        object.__setattr__(self, "__doc__", function.__doc__)
+
+    @property
+    def name(self) -> str:
+        name = getattr(self.function, "__name__", "function")
+        return snake_case(name) if name.isidentifier() else "function"
+
+    async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
+        assert self.form is not None
+        rest = (turn,) if self.form.takes_turn else ()
+        limiter = trio.CapacityLimiter(1) if self.blocking else None
+        await _drive(self.function, self.form.kind, rest, inbox, outbox, limiter)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return str(getattr(self.function, "__qualname__", repr(self.function)))
+
+
+async def _drive(
+    function: Callable[..., Any],
+    kind: str,
+    rest: tuple[Turn, ...],
+    inbox: Inbox[Any],
+    outbox: Outbox[Any],
+    limiter: trio.CapacityLimiter | None,
+) -> None:
+    """Give each item of `inbox` to the function, and to `outbox` what it gives for it."""
+    send = outbox.send
+    if limiter is not None:
+        async for item in inbox:
+            await _in_thread(function, kind, (item, *rest), outbox, limiter)
+    elif kind == "value":
+        async for item in inbox:
+            await send(function(item, *rest))
+    elif kind == "awaitable":
+        async for item in inbox:
+            await send(await function(item, *rest))
+    elif kind == "iterator":
+        async for item in inbox:
+            for output in function(item, *rest):
+                await send(output)
+    else:
+        async for item in inbox:
+            outputs = function(item, *rest)
+            # A generator that is left early must be closed here, in its own task, or it is never closed.
+            async with aclosing(outputs) if hasattr(outputs, "aclose") else nullcontext():
+                async for output in outputs:
+                    await send(output)
+
+
+async def _in_thread(
+    function: Callable[..., Any],
+    kind: str,
+    arguments: tuple[Any, ...],
+    outbox: Outbox[Any],
+    limiter: trio.CapacityLimiter,
+) -> None:
+    """A blocking step in a worker thread; a cancelled one is waited for, so no thread outlives its turn."""
+    result = await trio.to_thread.run_sync(function, *arguments, limiter=limiter)
+    if kind == "value":
+        await outbox.send(result)
+        return
+    try:
+        while (output := await trio.to_thread.run_sync(next, result, END, limiter=limiter)) is not END:
+            await outbox.send(output)
+    finally:
+        if hasattr(result, "close"):
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(result.close, limiter=limiter)
+
+
+@dataclass_transform(field_specifiers=(resource, attrs.field))
+@overload
+def module(cls: C, /) -> C: ...
+@overload
+def module(function: Callable[[A], AsyncIterator[B]], /) -> FunctionModule[A, B, [A], AsyncIterator[B]]: ...
+@overload
+def module(function: Callable[[A, Turn], AsyncIterator[B]], /) -> FunctionModule[A, B, [A, Turn], AsyncIterator[B]]: ...
+@overload
+def module(function: Callable[[A], Awaitable[B]], /) -> FunctionModule[A, B, [A], Awaitable[B]]: ...
+@overload
+def module(function: Callable[[A, Turn], Awaitable[B]], /) -> FunctionModule[A, B, [A, Turn], Awaitable[B]]: ...
+@overload
+def module(function: Callable[[A], Iterator[B]], /) -> FunctionModule[A, B, [A], Iterator[B]]: ...
+@overload
+def module(function: Callable[[A, Turn], Iterator[B]], /) -> FunctionModule[A, B, [A, Turn], Iterator[B]]: ...
+@overload
+def module(function: Callable[[A], B], /) -> FunctionModule[A, B, [A], B]: ...
+@overload
+def module(function: Callable[[A, Turn], B], /) -> FunctionModule[A, B, [A, Turn], B]: ...
+@dataclass_transform(field_specifiers=(resource, attrs.field))
+@overload
+def module(
+    *, blocking: bool = False, options: type | None = None, key: str | None = None
+) -> Callable[[C], C]: ...
+def module(
+    target: Any = None, /, *, blocking: bool = False, options: type | None = None, key: str | None = None
+) -> Any:
+    """Make a module of a class that derives from `Module[In, Out]`, or of an annotated function.
+
+    `blocking=True`: its function is synchronous and may take long; it runs in a worker thread.
+    `options`: an attrs class that a request may fill under `key` (by default the stage's name), read with
+    `turn.options[Cls]`.
+    Raises: DefinitionError for every misuse, saying what to write instead.
+    """
+    localns = sys._getframe(1).f_locals
+
+    def make(target: Any) -> Any:
+        if isinstance(target, type):
+            return _make_class(target, blocking, options, key, localns)
+        if options is not None:
+            raise DefinitionError("options need a class: write class X(Module[In, Out]) under @module(options=...).")
+        return FunctionModule(target, blocking, localns)
+
+    return make if target is None else make(target)
+
+
+def _make_class(
+    cls: type, blocking: bool, options: type | None, key: str | None, localns: Mapping[str, Any]
+) -> type:
+    name = cls.__name__
+    if not issubclass(cls, Module):
+        raise DefinitionError(f"{name} is no module: write class {name}(Module[In, Out]).")
+    _check_fields(cls)
+    try:
+        made = attrs.define(
+            cls, slots=False, auto_attribs=True, on_setattr=attrs.setters.frozen, unsafe_hash=True, repr=False
+        )
+    except attrs.exceptions.UnannotatedAttributeError as error:
+        raise DefinitionError(f"{name}: {error} Write `field: Type = resource()`.") from error
+    made.in_type, made.out_type = base_types(cls, Module)
+    made.blocking = blocking
+    made.options, made.options_key = options, key
+    if options is not None and not attrs.has(options):
+        raise DefinitionError(f"{name}: options must be an attrs class, not {options!r}.")
+    made.field_types = {
+        field.name: resolve(
+            field.type, vars(sys.modules.get(cls.__module__, sys)), localns, f"{name}.{field.name}"
+        )
+        for field in attrs.fields(made)
+        if RESOURCE not in field.metadata and field.name not in made.field_types
+    } | dict(made.field_types)
+    _check_form(made, localns)
+    return made
+
+
+def _check_fields(cls: type) -> None:
+    name, annotations = cls.__name__, inspect.get_annotations(cls)
+    for field in annotations:
+        if not field.startswith("_") and hasattr(Module, field):
+            raise DefinitionError(
+                f"{name}.{field}: every flow has a {field!r} of its own: choose another name, e.g. {field}_."
+            )
+    for field, value in vars(cls).items():
+        if isinstance(value, attrs.Attribute) or type(value).__name__ == "_CountingAttr":
+            default = value._default if hasattr(value, "_default") else value.default
+        else:
+            default = value
+        if field not in annotations:
+            plain = not (callable(value) or hasattr(value, "__get__") or field.startswith("_"))
+            if plain:
+                raise DefinitionError(
+                    f"{name}.{field} has no annotation: write {field}: {type(value).__name__} = ..., "
+                    f"or {field}: ClassVar = ... for a constant."
+                )
+        elif get_origin(annotations[field]) is not ClassVar and _is_mutable(default):
+            raise DefinitionError(
+                f"{name}.{field} has a mutable default, which all users would share: write a tuple, a frozenset or "
+                "an attrs-frozen class."
+            )
+
+
+def _is_mutable(default: object) -> bool:
+    factory = getattr(default, "factory", None)
+    if factory in (list, dict, set, bytearray):
+        return True
+    return not isinstance(default, Hashable)
+
+
+def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None:
+    name = cls.__name__
+    owns_process = any("process" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
+    owns_run = any("run" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
+    if owns_process == owns_run:
+        found = "both" if owns_run else "neither"
+        raise DefinitionError(
+            f"{name} defines {found} of process and run: write process(self, item, turn) for one item at a time, or "
+            "run(self, inbox, outbox, turn) for the whole stream."
+        )
+    if owns_run:
+        if not inspect.iscoroutinefunction(cls.run):
+            raise DefinitionError(
+                f"{name}.run must be `async def run(self, inbox, outbox, turn) -> None`; it gives items with "
+                "`await outbox.send(item)`, not with yield."
+            )
+        if cls.blocking:
+            raise DefinitionError(f"{name}: blocking=True goes with process; in run, use trio.to_thread.run_sync.")
+        return
+    form = form_of(cls.process, f"{name}.process", localns, method=True)
+    reject_yield_in_scope(cls.process, f"{name}.process")
+    _check_blocking(cls.process, f"{name}.process", cls.blocking)
+    if not assignable(cls.in_type, form.takes):
+        raise DefinitionError(
+            f"{name} is a Module[{show(cls.in_type)}, {show(cls.out_type)}], but its process takes "
+            f"{show(form.takes)}: make the two agree."
+        )
+    if not assignable(form.gives, cls.out_type):
+        raise DefinitionError(
+            f"{name} is a Module[{show(cls.in_type)}, {show(cls.out_type)}], but its process gives "
+            f"{show(form.gives)}: make the two agree."
+        )
+    cls.form = form
+
+
+def _check_blocking(function: Callable[..., Any], where: str, blocking: bool) -> None:
+    if blocking and (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        raise DefinitionError(f"{where} is async, so it cannot be blocking: write def, or leave blocking=True out.")

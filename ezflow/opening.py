@@ -1,0 +1,126 @@
+"""Opening modules: acquired in parallel, released in reverse, each in a task of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from .errors import ModuleOpenError
+from .modules import FunctionModule, Module
+
+__all__ = ["opened"]
+
+log = logging.getLogger("ezflow")
+
+
+@asynccontextmanager
+async def opened(
+    modules: Iterable[Module[Any, Any]], cleanup_s: float
+) -> AsyncGenerator[Mapping[Module[Any, Any], Module[Any, Any]], None]:
+    """Open a copy of each different module, and say which copy stands for which module.
+
+    The lifespans are entered in parallel and left one after the other, in reverse, each within `cleanup_s`;
+    also when the block is cancelled. If one fails, those that are open are released, those that are opening
+    are cancelled.
+    Raises: ModuleOpenError naming the module; an ExceptionGroup of them if several failed.
+    """
+    copies = {module: _copy(module) for module in modules}
+    holders = [_Holder(module) for module in copies.values() if type(module).lifespan is not Module.lifespan]
+    body_error: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        news = _News(len(holders), nursery.cancel_scope)
+        for holder in holders:
+            nursery.start_soon(holder.hold, news)
+        try:
+            await news.all_ready_or_one_failed()
+            if not news.failures:
+                yield copies
+        except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
+            body_error = error
+        finally:
+            with trio.CancelScope(shield=True):
+                for holder in reversed(holders):
+                    await holder.leave(cleanup_s)
+    if news.failures:
+        if len(news.failures) == 1:
+            raise news.failures[0]
+        raise ExceptionGroup("modules failed", news.failures)
+    if body_error is not None:
+        raise body_error
+
+
+def _copy(module: Module[Any, Any]) -> Module[Any, Any]:
+    return module if isinstance(module, FunctionModule) else attrs.evolve(module)
+
+
+class _News:
+    """What the holders tell the one who waits for them."""
+
+    def __init__(self, expected: int, body: trio.CancelScope) -> None:
+        self._waiting = expected
+        self._body = body
+        self._event = trio.Event()
+        self.failures: list[ModuleOpenError] = []
+        if not expected:
+            self._event.set()
+
+    async def all_ready_or_one_failed(self) -> None:
+        await self._event.wait()
+
+    def ready(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._event.set()
+
+    def failed(self, failure: ModuleOpenError) -> None:
+        self.failures.append(failure)
+        self._event.set()
+        if failure.when == "failed while open":
+            self._body.cancel()  # what runs on this module cannot go on
+
+
+class _Holder:
+    """One module's lifespan, entered and left in the same task."""
+
+    def __init__(self, module: Module[Any, Any]) -> None:
+        self._module = module
+        self._scope = trio.CancelScope()
+        self._release = trio.Event()
+        self._done = trio.Event()
+        self._open = False
+
+    async def hold(self, news: _News) -> None:
+        try:
+            with self._scope:
+                async with self._module.lifespan():
+                    # From here on only `leave` ends it, so that the order of release holds under cancellation.
+                    self._scope.shield = True
+                    self._open = True
+                    news.ready()
+                    await self._release.wait()
+        except Exception as error:
+            when = "could not open"
+            if self._open:
+                when = "could not close" if self._release.is_set() else "failed while open"
+            failure = ModuleOpenError(type(self._module).__name__, error, when)
+            failure.__cause__ = error
+            log.error("%s", failure, exc_info=error)
+            news.failed(failure)
+        finally:
+            self._done.set()
+
+    async def leave(self, within_s: float) -> None:
+        self._release.set()
+        if not self._open:
+            self._scope.cancel()
+        with trio.move_on_after(within_s):
+            await self._done.wait()
+            return
+        log.error("%s was not released within %g s: cancelling it", type(self._module).__name__, within_s)
+        self._scope.cancel()
+        await self._done.wait()

@@ -1,0 +1,137 @@
+"""A service: an opened flow, with a session for each of its users."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from .check import Report, check, guards
+from .errors import FlowError, SessionsFull, TurnClosedError, TurnFailed
+from .flow import Flow
+from .opening import opened
+from .session import Limits, OpenTurn, Session
+from .stage import Stage, bind, map_stages, stages_of
+
+__all__ = ["Limits", "Service", "Session", "collect", "open_flow", "open_flows"]
+
+
+class Service:
+    """An opened flow: `async with flow.open() as service`.
+
+    It works on its own copies of the modules, so one flow may be opened twice. Sessions end with it, before the
+    modules are released.
+    """
+
+    def __init__(self, flow: Flow[Any, Any], report: Report, limits: Limits, nursery: trio.Nursery) -> None:
+        self.flow = flow
+        self.report = report
+        self.limits = limits
+        self.stages: tuple[Stage, ...] = stages_of(flow)
+        self.sessions: dict[str, Session] = {}
+        self._nursery = nursery
+
+    @asynccontextmanager
+    async def session(self, user: str) -> AsyncGenerator[Session, None]:
+        """The user's session: made when there is none, shared by all who hold it at the same time.
+
+        It ends `idle_s` after the last of them has left, its running turn with it.
+        Raises: SessionsFull.
+        """
+        session = self.sessions.get(user)
+        if session is None:
+            if len(self.sessions) >= self.limits.max_sessions:
+                raise SessionsFull(self.limits.max_sessions)
+            session = self.sessions[user] = Session(user, self.flow, self.stages, self.limits)
+            self._nursery.start_soon(session.hold, lambda: self._forget(user, session))
+        async with session.lease() as held:
+            yield held
+
+    def _forget(self, user: str, session: Session) -> None:
+        if self.sessions.get(user) is session:
+            del self.sessions[user]
+
+
+@asynccontextmanager
+async def open_flow(flow: Flow[Any, Any], **limits: Any) -> AsyncGenerator[Service, None]:
+    """Check one flow and open it. Raises: FlowError; ModuleOpenError."""
+    async with open_flows({"": flow}, Limits(**limits)) as services:
+        yield services[""]
+
+
+@asynccontextmanager
+async def open_flows(
+    flows: Mapping[str, Flow[Any, Any]], limits: Limits
+) -> AsyncGenerator[dict[str, Service], None]:
+    """Check the flows and open them together: modules that are equal are opened once, also across flows.
+
+    Raises: FlowError for the first flow with faults; ModuleOpenError.
+    """
+    reports = {name: check(flow) for name, flow in flows.items()}
+    for report in reports.values():
+        if not report.ok:
+            raise FlowError(report)
+    modules = [stage.module for report in reports.values() for stage in report.stages]
+    body_error: Exception | None = None
+    async with opened(modules, limits.cleanup_s) as copies:
+        async with trio.open_nursery() as nursery:
+            services = {}
+            for name, report in reports.items():
+                checks = guards(report, limits.debug)
+                bound = map_stages(
+                    bind(report.flow.shown()),  # what the last stages give is replied
+                    lambda stage, checks=checks: attrs.evolve(  # type: ignore[misc]
+                        stage, module=copies[stage.module], guard=checks.get(stage.index)
+                    ),
+                )
+                services[name] = Service(bound, report, limits, nursery)
+            try:
+                yield services
+            except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
+                body_error = error
+            nursery.cancel_scope.cancel()
+        if body_error is not None:
+            raise body_error
+
+
+async def collect(
+    flow: Flow[Any, Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    **limits: Any,
+) -> list[Any]:
+    """Open a flow for one turn on these items, and return all that comes out, in order.
+
+    Raises: FlowError; ModuleOpenError; InputError; TurnFailed with what the stages raised.
+    """
+    outputs: list[Any] = []
+    async with open_flow(flow, **limits) as service, service.session("script") as session:
+        turn = session.collecting(options, outputs)
+        async with turn, trio.open_nursery() as nursery:
+            nursery.start_soon(_feed, turn, items)
+            reason = None
+            async for event in turn:
+                reason = event.reason
+            nursery.cancel_scope.cancel()  # a flow may end before its input does
+    if reason == "timeout":
+        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.limits.turn_s:g} s")])
+    if turn.errors:
+        raise TurnFailed("the turn failed", [error for error in turn.errors if isinstance(error, Exception)])
+    return outputs
+
+
+async def _feed(turn: OpenTurn, items: Iterable[Any] | AsyncIterable[Any]) -> None:
+    try:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                await turn.send(item)
+        else:
+            for item in items:
+                await turn.send(item)
+    except TurnClosedError:
+        return  # the flow has taken all it wanted
+    await turn.end()

@@ -1,0 +1,191 @@
+"""A stage: a module in its place in a flow, and what the engine does around it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import trio
+
+from .channels import Inbox, Outbox, ReceiverGone
+from .errors import StageError, flat
+from .flow import Flow, Named, Series, Shown
+from .instrument import watched
+from .modules import Module
+from .turn import Turn
+
+__all__ = ["Stage", "bind", "heads", "map_stages", "stages_of"]
+
+log = logging.getLogger("ezflow")
+
+
+@attrs.frozen(repr=False)
+class Stage(Flow[Any, Any]):
+    """A module's place: its 0-based index and name, the entry that a client may address."""
+
+    index: int
+    name: str
+    module: Module[Any, Any]
+    is_shown: bool = False
+    guard: Callable[[object], None] | None = attrs.field(default=None, eq=False)
+
+    @property
+    def in_type(self) -> Any:
+        return self.module.in_type
+
+    @property
+    def out_type(self) -> Any:
+        return self.module.out_type
+
+    async def run(self, inbox: Inbox[Any], outbox: Outbox[Any], turn: Turn) -> None:
+        """Run the module on one turn's stream; an error of its own comes out as a StageError with its name."""
+        view = turn.at(self.name, outbox)
+        state = turn.state
+        ends = watched(inbox, outbox, state.instruments, state, self.name)
+        take = ends[0] if self.guard is None else _GuardedInbox(ends[0], self.guard)
+        give = _ShownOutbox(ends[1], view) if self.is_shown else ends[1]
+        failure: BaseException | None = None
+        state.enter(self.name)
+        try:
+            await self.module.run(take, give, view)
+        except ReceiverGone:
+            pass  # whoever this stage gives to has finished: it has nothing left to do
+        except BaseExceptionGroup as group:
+            failure = group
+            self._raise_own(group)
+        except Exception as error:
+            failure = error
+            raise StageError(self.name, [error]) from error
+        finally:
+            state.leave(self.name, failure)
+            inbox.close()
+            outbox.close()
+
+    def _raise_own(self, group: BaseExceptionGroup[BaseException]) -> None:
+        leaves = [leaf for leaf in flat(group) if not isinstance(leaf, ReceiverGone)]
+        errors = [leaf for leaf in leaves if isinstance(leaf, Exception)]
+        if errors and len(errors) == len([leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]):
+            raise StageError(self.name, errors) from group
+        if leaves:
+            raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
+
+
+class _ShownOutbox:
+    """An outbox whose items the client is told first."""
+
+    def __init__(self, outbox: Outbox[Any], turn: Turn) -> None:
+        self._outbox = outbox
+        self._turn = turn
+
+    async def send(self, item: Any) -> None:
+        await self._turn.reply(item)
+        await self._outbox.send(item)
+
+    def clone(self) -> _ShownOutbox:
+        return _ShownOutbox(self._outbox.clone(), self._turn)
+
+    def close(self) -> None:
+        self._outbox.close()
+
+
+class _GuardedInbox:
+    """An inbox whose items are checked, where the startup check could not decide or in debug mode."""
+
+    def __init__(self, inbox: Inbox[Any], guard: Callable[[object], None]) -> None:
+        self._inbox = inbox
+        self._guard = guard
+
+    async def receive(self) -> Any:
+        item = await self._inbox.receive()
+        self._guard(item)
+        return item
+
+    def __aiter__(self) -> _GuardedInbox:
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await self._inbox.__anext__()
+        self._guard(item)
+        return item
+
+    def close(self) -> None:
+        self._inbox.close()
+
+
+def bind(flow: Flow[Any, Any]) -> Flow[Any, Any]:
+    """The same flow with its modules in their places: every leaf a Stage, names and marks resolved.
+
+    A name that occurs again gets a number: `upper`, `upper_2`.
+    """
+    return _bind(flow, _Names(flow), None, False)
+
+
+def stages_of(flow: Flow[Any, Any]) -> tuple[Stage, ...]:
+    """The stages of a flow, bound or not, depth first."""
+    return tuple(_leaves(bind(flow)))
+
+
+def map_stages(flow: Flow[Any, Any], change: Callable[[Stage], Stage]) -> Flow[Any, Any]:
+    """A bound flow with each of its stages changed."""
+    if isinstance(flow, Stage):
+        return change(flow)
+    return flow.with_parts([map_stages(part, change) for part in flow.parts])
+
+
+def heads(flow: Flow[Any, Any]) -> tuple[Stage, ...]:
+    """The stages of a bound flow that its input goes to."""
+    if isinstance(flow, Stage):
+        return (flow,)
+    parts = flow.parts[:1] if isinstance(flow, Series) else flow.parts
+    return tuple(stage for part in parts for stage in heads(part))
+
+
+def _leaves(flow: Flow[Any, Any]) -> Iterator[Stage]:
+    if isinstance(flow, Stage):
+        yield flow
+    for part in flow.parts:
+        yield from _leaves(part)
+
+
+class _Names:
+    """Gives each stage its index and name; names that the user chose are taken first."""
+
+    def __init__(self, flow: Flow[Any, Any]) -> None:
+        self._used = set(_chosen(flow))
+        self._index = -1
+
+    def place(self, module: Module[Any, Any], chosen: str | None) -> tuple[int, str]:
+        self._index += 1
+        if chosen is not None:
+            return self._index, chosen
+        name, number = module.name, 1
+        while name in self._used:
+            number += 1
+            name = f"{module.name}_{number}"
+        self._used.add(name)
+        return self._index, name
+
+
+def _chosen(flow: Flow[Any, Any]) -> Iterator[str]:
+    if isinstance(flow, Named):
+        yield flow.name
+    for part in flow.parts:
+        yield from _chosen(part)
+
+
+def _bind(flow: Flow[Any, Any], names: _Names, name: str | None, is_shown: bool) -> Flow[Any, Any]:
+    if isinstance(flow, Stage):
+        return attrs.evolve(flow, is_shown=flow.is_shown or is_shown)
+    if isinstance(flow, Module):
+        return Stage(*names.place(flow, name), flow, is_shown)
+    if isinstance(flow, Named):
+        return _bind(flow.flow, names, name or flow.name, is_shown)
+    if isinstance(flow, Shown):
+        return _bind(flow.flow, names, name, True)
+    last = len(flow.parts) - 1
+    shown = [is_shown and (index == last or not isinstance(flow, Series)) for index in range(last + 1)]
+    return flow.with_parts(
+        [_bind(part, names, name, mark) for part, mark in zip(flow.parts, shown, strict=True)]
+    )

@@ -1,0 +1,389 @@
+"""One run of a flow for one request, as its stages see it, and the client's ear behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import attrs
+import trio
+
+from .channels import Tapped
+from .events import Event, Fault, Reason, event_type
+from .history import History, Message
+from .instrument import Instrument
+from .items import Audio
+
+__all__ = ["Ear", "Exchange", "Note", "Options", "Run", "Turn", "TurnState"]
+
+O = TypeVar("O")
+NO_OPTIONS: Mapping[type, Any] = {}
+
+
+class Session(Protocol):
+    """What a stage sees of its user's session."""
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def history(self) -> History: ...
+
+
+class Exchange:
+    """A user's words and one stage's answer to them, on their way into the history."""
+
+    def __init__(self, asked: str, stage: str) -> None:
+        self.asked = asked
+        self.stage = stage
+        self.given: list[str] = []
+        self.shown: list[str] = []
+        self.spoken: list[str] = []
+
+    def give(self, item: object) -> None:
+        """The stage gave something onward."""
+        if isinstance(item, str):
+            self.given.append(item)
+
+    def hear(self, note: Note) -> None:
+        """The client took something."""
+        if note.stage == self.stage and isinstance(note.item, str):
+            self.shown.append(note.item)
+        elif isinstance(note.item, Audio) and note.item.text:
+            self.spoken.append(note.item.text)
+
+    def messages(self, cut: bool) -> list[Message]:
+        """What belongs into the history: of an answer that was cut, only what the client was sent."""
+        answer = "".join(self.given)
+        if cut:
+            answer = "".join(self.shown) or " ".join(self.spoken)
+        messages = [Message("user", self.asked)]
+        if answer:
+            messages.append(Message("assistant", answer, cut))
+        return messages
+
+
+class Run:
+    """A stretch of a turn that is interrupted as one: a run of `Latest` (from 1), or the turn's own (0)."""
+
+    def __init__(self, number: int, parent: Run | None = None) -> None:
+        self.number = number
+        self.parent = parent
+        self.scope = trio.CancelScope()
+        self.left = trio.Event()
+        self.over = False
+        self.exchanges: list[Exchange] = []
+
+    def within(self, other: Run) -> bool:
+        run: Run | None = self
+        while run is not None and run is not other:
+            run = run.parent
+        return run is other
+
+
+@attrs.define(eq=False)
+class Note:
+    """An event before the client takes it (only then is its `seq` known)."""
+
+    kind: Literal["started", "item", "error", "interrupted", "ended"]
+    run: Run
+    t: float
+    stage: str | None = None
+    item: Any = None
+    error: Fault | None = None
+    reason: Reason | None = None
+
+
+class Ear:
+    """The bounded queue between a turn's stages and its client.
+
+    `put` waits for room, which is the backpressure from the client to the first stage. What the engine itself
+    says (`tell`) never waits; `room` bounds it. `drop` forgets what a run said and the client has not taken.
+    """
+
+    def __init__(self, turn: int, capacity: int) -> None:
+        self._turn = turn
+        self._capacity = capacity
+        self._notes: deque[Note] = deque()
+        self._room = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._seq = 0
+
+    async def put(self, note: Note) -> None:
+        """Queue what a stage says. Atomic with respect to cancellation."""
+        await self.room()
+        self.tell(note)
+
+    async def room(self) -> None:
+        """Wait until fewer notes are held than the capacity."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while len(self._notes) >= self._capacity:
+            await self._room.park()
+
+    def tell(self, note: Note) -> None:
+        """Queue at once."""
+        self._notes.append(note)
+        self._arrived.unpark()
+
+    def drop(self, run: Run) -> None:
+        """Forget every queued item of a run and of the runs within it."""
+        self._notes = deque(n for n in self._notes if n.kind != "item" or not n.run.within(run))
+        self._room.unpark_all()
+
+    def untaken(self, run: Run) -> bool:
+        """Is there an item of the run, or of one within it, that the client has not taken?"""
+        return any(note.kind == "item" and note.run.within(run) for note in self._notes)
+
+    async def take(self) -> Event:
+        """The next event, for the client. Atomic with respect to cancellation."""
+        while not self._notes:
+            await self._arrived.park()
+        return self.take_nowait()
+
+    def take_nowait(self) -> Event:
+        """The next event that is there. Raises: trio.WouldBlock if there is none."""
+        if not self._notes:
+            raise trio.WouldBlock
+        note = self._notes.popleft()
+        self._room.unpark()
+        run: Run | None = note.run
+        while run is not None and note.kind == "item":
+            for exchange in run.exchanges:
+                exchange.hear(note)
+            run = run.parent
+        event = self._event(note)
+        self._seq += 1
+        return event
+
+    def _event(self, note: Note) -> Event:
+        kinds = {"started": "turn.started", "ended": "turn.ended"}
+        return Event(
+            type=event_type(note.item) if note.kind == "item" else kinds.get(note.kind, note.kind),
+            turn=self._turn,
+            seq=self._seq,
+            t=note.t,
+            stage=note.stage,
+            run=note.run.number or None,
+            item=note.item,
+            error=note.error,
+            reason=note.reason,
+        )
+
+
+class Hearing(Protocol):
+    """Where a stage's replies go: the client's ear, or a combinator that holds them back."""
+
+    async def put(self, note: Note) -> None: ...
+
+
+class Options:
+    """A request's options for one stage, read by their class: `turn.options[LLMOptions].temperature`.
+
+    A class that the request says nothing about is given with its defaults.
+    """
+
+    def __init__(self, values: Mapping[type, Any] = NO_OPTIONS) -> None:
+        self._values = values
+
+    def __getitem__(self, cls: type[O]) -> O:
+        value = self._values.get(cls)
+        return cls() if value is None else value
+
+    def __repr__(self) -> str:
+        return f"Options({dict(self._values)!r})"
+
+
+class TurnState:
+    """What all views of one turn share."""
+
+    def __init__(
+        self,
+        session: Session,
+        turn_id: int,
+        ear: Ear,
+        options: Mapping[str, Mapping[type, Any]],
+        instruments: Sequence[Instrument],
+        cleanup_s: float,
+        capacity: int,
+    ) -> None:
+        self.session = session
+        self.id = turn_id
+        self.user = session.user
+        self.ear = ear
+        self.options = options
+        self.instruments = instruments
+        self.cleanup_s = cleanup_s
+        self.capacity = capacity
+        self.began = trio.current_time()
+        self.root = Run(0)
+        self.runs: list[Run] = []
+        self.present: list[str] = []
+        self._numbered = 0
+
+    def enter(self, stage: str) -> None:
+        """A stage begins to work in this turn."""
+        self.present.append(stage)
+        for instrument in self.instruments:
+            instrument.stage_started(self, stage)
+
+    def leave(self, stage: str, error: BaseException | None) -> None:
+        self.present.remove(stage)
+        for instrument in self.instruments:
+            instrument.stage_ended(self, stage, error)
+
+    def clock(self) -> float:
+        return trio.current_time() - self.began
+
+    def new_run(self, parent: Run | None) -> Run:
+        """A run: the turn's own without a parent, else the next numbered one."""
+        if parent is None:
+            run = self.root = Run(0)
+        else:
+            self._numbered += 1
+            run = Run(self._numbered, parent)
+        self.runs.append(run)
+        for instrument in self.instruments:
+            instrument.run_started(self, run.number)
+        return run
+
+    def close_run(self, run: Run, cut: bool) -> None:
+        """The run is over: its exchanges go into the history."""
+        if run.over:
+            return
+        run.over = True
+        self.runs.remove(run)
+        for exchange in run.exchanges:
+            for message in exchange.messages(cut):
+                self.session.history.add(message)
+        for instrument in self.instruments:
+            instrument.run_ended(self, run.number, cut)
+
+    def close_runs(self, cut: bool) -> None:
+        """The turn is over: so is every run of it. A run whose events were not all taken was cut."""
+        for run in list(self.runs):
+            self.close_run(run, cut or self.ear.untaken(run))
+
+    def give_up(self, run: Run) -> None:
+        """A run's stages have left: forget what of it was not taken; `interrupted` follows what was."""
+        for inner in [other for other in self.runs if other.parent is run]:
+            self.give_up(inner)
+        self.ear.drop(run)
+        self.close_run(run, cut=True)
+        self.ear.tell(Note("interrupted", run, self.clock()))
+
+    async def finish(self, run: Run) -> None:
+        """A run is superseded: end it, unless all of it has been taken already; returns when its stages have left."""
+        if run.left.is_set() and not self.ear.untaken(run):
+            self.close_run(run, cut=False)
+            return
+        run.scope.cancel()
+        await run.left.wait()
+        if not run.over:
+            self.give_up(run)
+
+
+class Turn:
+    """One run of a flow for one request, as one stage sees it.
+
+    A turn is a cancel scope: to interrupt it is to cancel that scope, and every `await` of a stage may then
+    raise Cancelled, which must pass. What belongs to this turn lives in the stage's local variables.
+    """
+
+    __slots__ = ("_hearing", "_outbox", "_run", "_state", "stage")
+
+    def __init__(
+        self, state: TurnState, run: Run, stage: str = "", hearing: Hearing | None = None, outbox: Any = None
+    ) -> None:
+        self._state = state
+        self._run = run
+        self._hearing = state.ear if hearing is None else hearing
+        self._outbox = outbox
+        self.stage = stage
+
+    def at(self, stage: str, outbox: Any) -> Turn:
+        """The same turn as another stage sees it."""
+        return Turn(self._state, self._run, stage, self._hearing, outbox)
+
+    def within(self, run: Run) -> Turn:
+        """The same turn inside a run."""
+        return Turn(self._state, run, self.stage, self._hearing)
+
+    def heard_by(self, hearing: Hearing) -> Turn:
+        """The same turn, its replies going through a combinator that holds them back."""
+        return Turn(self._state, self._run, self.stage, hearing)
+
+    @property
+    def state(self) -> TurnState:
+        """What the engine shares between the views of this turn."""
+        return self._state
+
+    @property
+    def own_run(self) -> Run:
+        return self._run
+
+    @property
+    def hearing(self) -> Hearing:
+        return self._hearing
+
+    @property
+    def user(self) -> str:
+        return self._state.user
+
+    @property
+    def id(self) -> int:
+        """Counts from 1 within the session."""
+        return self._state.id
+
+    @property
+    def run(self) -> int | None:
+        """The number of the `Latest` run this stage works in; None outside of one."""
+        return self._run.number or None
+
+    @property
+    def session(self) -> Session:
+        return self._state.session
+
+    @property
+    def capacity(self) -> int:
+        """How many items a join of this turn holds."""
+        return self._state.capacity
+
+    @property
+    def history(self) -> History:
+        """The session's conversation so far."""
+        return self._state.session.history
+
+    @property
+    def options(self) -> Options:
+        """The request's options for this stage: `turn.options[LLMOptions]`."""
+        return Options(self._state.options.get(self.stage, NO_OPTIONS))
+
+    async def reply(self, item: object) -> None:
+        """Tell the client: text, Audio, a Transcript, an event class, or anything cattrs can unstructure.
+
+        Keeps the order of this stage's replies; waits while the client is slow; atomic with respect to
+        cancellation; nothing of an interrupted run is delivered.
+        """
+        state = self._state
+        await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item))
+        for instrument in state.instruments:
+            instrument.replied(state, self.stage, item)
+
+    def remember(self, asked: str) -> None:
+        """From here on, what this stage gives is the answer to `asked`.
+
+        The session's history receives both when the run is over; of an interrupted answer only what the client
+        was sent, marked as cut.
+        """
+        exchange = Exchange(asked, self.stage)
+        self._run.exchanges.append(exchange)
+        if isinstance(self._outbox, Tapped):
+            self._outbox.tap = exchange.give
+
+    def cleanup(self) -> trio.CancelScope:
+        """A shield for clean-up that must await: `with turn.cleanup(): await stream.aclose()`.
+
+        It has a deadline (the service's `cleanup_s`), so that a stage cannot hold its turn for ever.
+        """
+        return trio.CancelScope(deadline=trio.current_time() + self._state.cleanup_s, shield=True)
