@@ -6,19 +6,20 @@ first and park only when they must, so a busy join moves a channel's capacity of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import trio
 
-__all__ = ["Inbox", "Outbox", "ReceiverGone", "Sender", "Single", "Sink", "Tapped", "channel"]
+__all__ = ["Inbox", "Outbox", "ReceiverGone", "Sender", "Single", "Sink", "Tapped", "breathe", "channel", "every_step"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
-# A stage that never has to wait still gives the others a chance after so many items; a power of two.
-# Another task's timer is then late by 67 µs (p99).
+# A stage that never has to wait still gives the others a chance after so many items: another task's timer is
+# then late by 67 µs (p99). `every_step` sets it to 1.
 FAIRNESS = 64
 
 
@@ -71,6 +72,25 @@ class Tapped:
 
 class ReceiverGone(trio.BrokenResourceError):
     """The next stage has finished: there is nobody left to give to."""
+
+
+@contextmanager
+def every_step() -> Iterator[None]:
+    """Make each operation of a channel or an ear a full checkpoint, for tests that cancel at every one."""
+    global FAIRNESS
+    before, FAIRNESS = FAIRNESS, 1
+    try:
+        yield
+    finally:
+        FAIRNESS = before
+
+
+async def breathe(count: int) -> None:
+    """A checkpoint that yields to other tasks only every FAIRNESS-th time; it always sees a cancellation."""
+    if count % FAIRNESS:
+        await trio.lowlevel.checkpoint_if_cancelled()
+    else:
+        await trio.lowlevel.checkpoint()
 
 
 class Receiver(Generic[T]):
@@ -156,14 +176,16 @@ class Sender(Tapped, Generic[T]):
 class Sink(Tapped):
     """The outbox behind a flow's last stage: keeps what comes out in `items`, or drops it (`None`)."""
 
-    __slots__ = ("items",)
+    __slots__ = ("_given", "items")
 
     def __init__(self, items: list[Any] | None = None) -> None:
         super().__init__()
         self.items = items
+        self._given = 0
 
     async def send(self, item: Any) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        self._given += 1
+        await breathe(self._given)
         if self.items is not None:
             self.items.append(item)
         if self.tap is not None:
@@ -186,7 +208,7 @@ class Single(Generic[T]):
         self._taken = False
 
     async def receive(self) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await breathe(1)
         if self._taken:
             raise trio.EndOfChannel
         self._taken = True
@@ -196,7 +218,7 @@ class Single(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await breathe(1)
         if self._taken:
             raise StopAsyncIteration
         self._taken = True

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import attrs
 import trio
 
-from .channels import Tapped
+from .channels import Tapped, breathe
 from .events import Event, Fault, Reason, event_type
 from .history import History, Message
 from .instrument import Instrument
@@ -109,6 +109,7 @@ class Ear:
         self._room = trio.lowlevel.ParkingLot()
         self._arrived = trio.lowlevel.ParkingLot()
         self._seq = 0
+        self._puts = 0
 
     async def put(self, note: Note) -> None:
         """Queue what a stage says. Atomic with respect to cancellation."""
@@ -117,7 +118,8 @@ class Ear:
 
     async def room(self) -> None:
         """Wait until fewer notes are held than the capacity."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        self._puts += 1
+        await breathe(self._puts)
         while len(self._notes) >= self._capacity:
             await self._room.park()
 

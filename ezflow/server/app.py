@@ -1,0 +1,43 @@
+"""The application: each protocol's routes joined, for one flow or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quart import Blueprint, Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from ..service import Service
+from .config import Settings
+from .describe import describe
+from .replies import answer
+from .turns import turns
+
+__all__ = ["create_app"]
+
+
+def create_app(services: Mapping[str, Service], settings: Settings) -> QuartTrio:
+    """The ASGI application over opened services: each under its name, the first also without a prefix."""
+    app = QuartTrio("ezflow")
+    app.config["RESPONSE_TIMEOUT"] = None
+    first = next(iter(services))
+    for name, service in services.items():
+        for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
+            for routes in (turns(service, settings), describe(service)):
+                _register(app, routes, prefix)
+
+    @app.errorhandler(HTTPException)
+    async def refuse(error: HTTPException) -> Response:
+        return answer({"error": error.name.replace(" ", ""), "message": error.description or error.name}, error.code or 500)
+
+    @app.after_request
+    async def safe(response: Response) -> Response:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
+
+    return app
+
+
+def _register(app: QuartTrio, routes: Blueprint, prefix: str) -> None:
+    app.register_blueprint(routes, url_prefix=prefix or None, name=f"{prefix.strip('/')}_{routes.name}")

@@ -1,0 +1,61 @@
+"""What a server is told: where it listens, and its bounds."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import attrs
+
+from ..errors import EzflowError
+from ..session import Limits
+
+__all__ = ["Settings"]
+
+MIB = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """A server's settings. It listens on loopback unless `insecure` says that anybody may come.
+
+    `max_body`: bytes of a request's body. `max_sessions`: users at once. `idle_s`: how long a user's history is
+    kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
+    after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = attrs.field(default=3421, validator=[attrs.validators.ge(0), attrs.validators.le(65535)])
+    insecure: bool = False
+    max_body: int = 32 * MIB
+    max_sessions: int = 1000
+    idle_s: float = 600.0
+    turn_s: float = 600.0
+    grace_s: float = 5.0
+    debug: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.insecure or is_loopback(self.host)):
+            raise EzflowError(
+                f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: "
+                "leave it at 127.0.0.1 behind a proxy, or say insecure=True (--insecure)."
+            )
+
+    @property
+    def bind(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            turn_s=self.turn_s, max_sessions=self.max_sessions, idle_s=self.idle_s, debug=self.debug
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Is it an address that only this machine reaches?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,109 @@
+"""What a server says of itself: `GET /flow`, `/schema`, `/health/live`, `/health/ready`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response
+
+from ..items import Audio, Utterance
+from ..ports import show
+from ..service import Service
+from ..stage import Stage, heads
+from .replies import answer
+
+__all__ = ["describe", "flow_description", "request_schema"]
+
+
+def describe(service: Service) -> Blueprint:
+    """The routes that describe a flow."""
+    routes = Blueprint("describe", __name__)
+
+    @routes.get("/flow")
+    async def get_flow() -> Response:
+        return answer(flow_description(service))
+
+    @routes.get("/schema")
+    async def get_schema() -> Response:
+        return answer(request_schema(service))
+
+    @routes.get("/health/live")
+    async def get_live() -> Response:
+        return answer({"status": "live"})
+
+    @routes.get("/health/ready")
+    async def get_ready() -> Response:
+        # The server listens only when every module is open, so answering at all is being ready.
+        return answer({"status": "ready", "stages": [stage.name for stage in service.stages]})
+
+    return routes
+
+
+def flow_description(service: Service) -> dict[str, Any]:
+    """The stages with their types, the joins, and a Mermaid drawing."""
+    return {
+        "stages": [
+            {
+                "index": stage.index,
+                "name": stage.name,
+                "in": show(stage.in_type),
+                "out": show(stage.out_type),
+                "shown": stage.is_shown,
+                "options": stage.module.options_key or stage.name if stage.module.options else None,
+                "doc": (type(stage.module).__doc__ or "").strip().partition("\n")[0],
+            }
+            for stage in service.stages
+        ],
+        "edges": [
+            {"from": edge.giver.name, "to": edge.taker.name, "type": show(edge.type)} for edge in service.report.edges
+        ],
+        "mermaid": service.report.mermaid(),
+    }
+
+
+def request_schema(service: Service) -> dict[str, Any]:
+    """JSON Schema of the body of `POST /turns`."""
+    classes = {
+        stage.module.options_key or stage.name: stage.module.options
+        for stage in service.stages
+        if stage.module.options is not None
+    }
+    schemas, definitions = msgspec.json.schema_components(classes.values(), ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "TurnRequest",
+        "type": "object",
+        "required": ["user", "input"],
+        "additionalProperties": False,
+        "properties": {
+            "user": {"type": "string"},
+            "input": _input_schema(heads(service.flow)[0]),
+            "entry": {
+                "default": 0,
+                "anyOf": [
+                    {"type": "integer", "minimum": 0, "maximum": len(service.stages) - 1},
+                    {"enum": [stage.name for stage in service.stages]},
+                ],
+            },
+            "options": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": dict(zip(classes, schemas, strict=True)),
+            },
+        },
+        "$defs": definitions,
+    }
+
+
+def _input_schema(stage: Stage) -> dict[str, Any]:
+    types = str(show(stage.in_type)).split(" | ")
+    if Audio.__name__ in types or Utterance.__name__ in types:
+        return {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "A WAV, or PCM16 at 16 kHz, mono (for entry 0; another entry takes what its stage does).",
+        }
+    if types == ["str"]:
+        return {"type": "string"}
+    return {"description": show(stage.in_type)}

@@ -1,0 +1,66 @@
+"""What every route answers when something does not fit: a status, and a body that says where and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Response, request
+
+from ..convert import structure
+from ..errors import EntryError, InputError, ItemTypeError, SessionsFull, StageStuck, TurnClosedError
+from .encode import encoder
+
+__all__ = ["BadRequest", "answer", "read_json", "refusal"]
+
+import msgspec
+
+
+class BadRequest(Exception):
+    """A request that cannot be read at all: its status, and what to send instead."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def answer(body: Any, status: int = 200, **headers: str) -> Response:
+    """A JSON response."""
+    response = Response(encoder.encode(body), status, content_type="application/json")
+    for name, value in headers.items():
+        response.headers[name.replace("_", "-")] = value
+    return response
+
+
+def refusal(error: Exception) -> Response:
+    """The response to an error of the request's own; raises any other error again."""
+    if isinstance(error, BadRequest):
+        return answer({"error": "BadRequest", "message": str(error)}, error.status)
+    if isinstance(error, InputError):
+        return answer({"error": "InputError", "path": error.path, "message": error.problem}, 422)
+    if isinstance(error, EntryError):
+        return answer({"error": "EntryError", "path": "entry", "message": str(error)}, 422)
+    if isinstance(error, ItemTypeError):
+        return answer({"error": "ItemTypeError", "path": "input", "message": str(error)}, 422)
+    if isinstance(error, SessionsFull | StageStuck | TurnClosedError):
+        return answer({"error": type(error).__name__, "message": str(error)}, 503, Retry_After="1")
+    raise error
+
+
+async def read_json(cls: type, max_bytes: int) -> Any:
+    """The request's body as an instance of an attrs class. Raises: BadRequest; InputError."""
+    length = request.content_length
+    if length is not None and length > max_bytes:
+        raise BadRequest(413, f"the body has {length} bytes; at most {max_bytes} are taken.")
+    body = bytearray()
+    # Quart's own limit does not hold for a chunked body, so it is counted here.
+    async for chunk in request.body:
+        body += chunk
+        if len(body) > max_bytes:
+            raise BadRequest(413, f"the body has more than {max_bytes} bytes.")
+    try:
+        payload = msgspec.json.decode(bytes(body))
+    except msgspec.DecodeError as error:
+        raise BadRequest(400, f"the body is not JSON: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise BadRequest(400, f"the body is not UTF-8: {error}.") from error
+    return structure(payload, cls, "body")

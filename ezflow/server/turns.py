@@ -1,0 +1,92 @@
+"""`POST /turns`: one item through the flow, its events as NDJSON while later stages still work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+from quart import Blueprint, Response
+
+from ..errors import InputError
+from ..flow import cut
+from ..service import Service
+from ..session import entry_index, read_options
+from ..stage import heads
+from .config import Settings
+from .encode import encode_line
+from .replies import answer, read_json, refusal
+
+__all__ = ["InterruptRequest", "TurnRequest", "turns"]
+
+
+@attrs.frozen
+class TurnRequest:
+    """The body of `POST /turns`."""
+
+    user: str
+    input: Any
+    entry: int | str = 0
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class InterruptRequest:
+    """The body of `POST /interrupt`."""
+
+    user: str
+
+
+def turns(service: Service, settings: Settings) -> Blueprint:
+    """The routes that run and end turns."""
+    routes = Blueprint("turns", __name__)
+
+    @routes.post("/turns")
+    async def post_turn() -> Response:
+        try:
+            body: TurnRequest = await read_json(TurnRequest, settings.max_body)
+            lines = _lines(service, body, read_input(service, body))
+            await anext(lines)
+        except Exception as error:
+            return refusal(error)
+        response = Response(lines, content_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+        response.timeout = None  # Quart would end a long reply silently after 60 s
+        return response
+
+    @routes.post("/interrupt")
+    async def post_interrupt() -> Response:
+        try:
+            body: InterruptRequest = await read_json(InterruptRequest, settings.max_body)
+            session = service.sessions.get(body.user)
+            return answer({"turn": await session.interrupt() if session is not None else None})
+        except Exception as error:
+            return refusal(error)
+
+    return routes
+
+
+def read_input(service: Service, body: TurnRequest) -> Any:
+    """The item that a request brings for its entry. Raises: EntryError; InputError."""
+    index = entry_index(body.entry, service.stages)
+    read_options(body.options, service.stages)
+    flow = cut(service.flow, index, len(service.stages))
+    assert flow is not None
+    stage = heads(flow)[0]
+    try:
+        return stage.module.decode(body.input)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError("input", str(error)) from error
+
+
+async def _lines(service: Service, body: TurnRequest, item: Any) -> AsyncIterator[bytes]:
+    async with (
+        service.session(body.user) as session,
+        session.turn(item, entry=body.entry, options=body.options) as events,
+    ):
+        # The handler takes this one: a generator that has begun runs its `finally` when the client goes away,
+        # even if that is before the first line.
+        yield b""
+        async for event in events:
+            yield encode_line(event)
