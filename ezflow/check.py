@@ -56,9 +56,14 @@ class Report:
     def ok(self) -> bool:
         return not self.faults
 
+    @property
+    def drawing(self) -> str:
+        """The flow in one line: `vad -> latest(asr -> llm)`."""
+        return draw(self.flow)
+
     def __str__(self) -> str:
         count = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
-        lines = ["✅ Pipeline verified" if self.ok else f"❌ Pipeline has {count}", draw(self.flow)]
+        lines = ["✅ Pipeline verified" if self.ok else f"❌ Pipeline has {count}", self.drawing]
         width = max(len(stage.name) for stage in self.stages)
         for stage in self.stages:
             types = f"(in: {show(stage.in_type)}, out: {show(stage.out_type)})"

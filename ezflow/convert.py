@@ -89,19 +89,22 @@ def audio(text: Any) -> Audio:
 
 
 def structure(payload: Any, cls: Any, path: str) -> Any:
-    """A plain value as an instance of `cls`. Raises: InputError that names every place that does not fit."""
+    """A plain value as an instance of `cls`; `path` is where it stands, empty for a whole body.
+
+    Raises: InputError that names every place that does not fit.
+    """
     if isinstance(cls, type) and attrs.has(cls):
         if isinstance(payload, cls):
             return payload
         if not isinstance(payload, Mapping):
-            raise InputError(path, f"{_brief(payload)} was given, but an object ({show(cls)}) is needed")
+            raise InputError(path or "body", f"{_brief(payload)} was given, but an object ({show(cls)}) is needed")
     try:
         return converter().structure(payload, cls)
     except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError, TypeError, ValueError, KeyError) as error:
         problems = _problems(error, path, cls)
         where, what = problems[0]
         more = "".join(f"; {place}: {problem}" for place, problem in problems[1:])
-        raise InputError(where, what + more) from error
+        raise InputError(where or "body", what + more) from error
 
 
 def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]]:
@@ -109,7 +112,7 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
         return [
             problem
             for inner, note in _noted(error)
-            for problem in _problems(inner, f"{path}.{note.name}" if note else path, cls)
+            for problem in _problems(inner, _under(path, note.name) if note else path, cls)
         ]
     if isinstance(error, IterableValidationError):
         return [
@@ -119,12 +122,16 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
         ]
     if isinstance(error, ForbiddenExtraKeysError):
         known = ", ".join(field.name for field in attrs.fields(error.cl)) if attrs.has(error.cl) else ""
-        return [(f"{path}.{key}", f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
+        return [(_under(path, key), f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
     if isinstance(error, InputError):
         return [(path, error.problem)]
     if isinstance(error, KeyError):
-        return [(f"{path}.{error.args[0]}", "missing")]
+        return [(path, "missing")]
     return [(path, str(error) or f"{show(cls)} is needed")]
+
+
+def _under(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
 
 
 def _noted(error: Any) -> list[tuple[BaseException, Any]]:

@@ -155,7 +155,11 @@ class Flow(Generic[In, Out]):
 class Series(Flow[In, Out]):
     """`a >> b`: each stage a task, each join a bounded channel."""
 
-    parts: tuple[Flow[Any, Any], ...]  # type: ignore[assignment]
+    flows: tuple[Flow[Any, Any], ...]
+
+    @property
+    def parts(self) -> tuple[Flow[Any, Any], ...]:
+        return self.flows
 
     @classmethod
     def of(cls, *flows: Flow[Any, Any]) -> Flow[Any, Any]:
@@ -190,7 +194,11 @@ class Parallel(Flow[In, Out]):
     for it: the slowest branch sets the pace.
     """
 
-    parts: tuple[Flow[Any, Any], ...]  # type: ignore[assignment]
+    flows: tuple[Flow[Any, Any], ...]
+
+    @property
+    def parts(self) -> tuple[Flow[Any, Any], ...]:
+        return self.flows
 
     @classmethod
     def of(cls, *flows: Flow[Any, Any]) -> Flow[Any, Any]:

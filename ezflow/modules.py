@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, get_origin, overload
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
 
 import attrs
 import trio
@@ -92,15 +92,14 @@ class Module(Flow[In, Out]):
         """Acquire what the module needs, once for each service; released in reverse order."""
         yield
 
-    def decode(self, payload: Any) -> In:
+    def decode(self, payload: Any) -> Any:
         """What a client sent for this stage, as an item. Override for an input that its type alone cannot decode.
 
         Raises: InputError (or ValueError, whose text the client gets).
         """
         from .convert import decode
 
-        item: In = decode(payload, self.in_type)
-        return item
+        return decode(payload, self.in_type)
 
     @contextmanager
     def needs(self, distribution: str, *, extra: str) -> Generator[None, None, None]:
@@ -114,15 +113,14 @@ class Module(Flow[In, Out]):
             raise MissingDependency(type(self).__name__, distribution, extra) from error
 
     def __getattr__(self, field: str) -> Any:
-        attributes = getattr(type(self), "__attrs_attrs__", ())
-        if any(attribute.name == field and RESOURCE in attribute.metadata for attribute in attributes):
+        if any(known.name == field and RESOURCE in known.metadata for known in fields_of(type(self))):
             raise NotOpenError(type(self).__name__, field)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {field!r}", name=field, obj=self)
 
     def __repr__(self) -> str:
         given = [
             f"{field.name}={value!r}"
-            for field in attrs.fields(type(self))
+            for field in fields_of(type(self))
             if field.init and (value := getattr(self, field.name)) != field.default
         ]
         return f"{type(self).__name__}({', '.join(given)})"
@@ -133,14 +131,14 @@ class FunctionModule(Module[In, Out], Generic[In, Out, P, R]):
     """A typed function as a module; still callable as the function it is."""
 
     function: Callable[P, R]
-    blocking: bool = False  # type: ignore[misc]
+    blocking: bool = False  # type: ignore[misc]  # of the class for a class, of the function for a function
 
     def __init__(self, function: Callable[P, R], blocking: bool = False, localns: Any = None) -> None:
         name = getattr(function, "__qualname__", repr(function))
         form = form_of(function, f"The function {name}", localns or {}, method=False)
         reject_yield_in_scope(function, f"The function {name}")
         _check_blocking(function, f"The function {name}", blocking)
-        self.__attrs_init__(function, blocking)  # type: ignore[attr-defined]
+        self.__attrs_init__(function, blocking)
         object.__setattr__(self, "form", form)
         object.__setattr__(self, "in_type", form.takes)
         object.__setattr__(self, "out_type", form.gives)
@@ -219,7 +217,7 @@ async def _in_thread(
 
 @dataclass_transform(field_specifiers=(resource, attrs.field))
 @overload
-def module(cls: C, /) -> C: ...
+def module(cls: C, /) -> C: ...  # type: ignore[overload-overlap]  # a class is a callable too
 @overload
 def module(function: Callable[[A], AsyncIterator[B]], /) -> FunctionModule[A, B, [A], AsyncIterator[B]]: ...
 @overload
@@ -263,6 +261,11 @@ def module(
     return make if target is None else make(target)
 
 
+def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
+    """The attrs fields of a decorated class."""
+    return tuple(getattr(cls, "__attrs_attrs__", ()))
+
+
 def _make_class(
     cls: type, blocking: bool, options: type | None, key: str | None, localns: Mapping[str, Any]
 ) -> type:
@@ -285,7 +288,7 @@ def _make_class(
         field.name: resolve(
             field.type, vars(sys.modules.get(cls.__module__, sys)), localns, f"{name}.{field.name}"
         )
-        for field in attrs.fields(made)
+        for field in fields_of(made)
         if RESOURCE not in field.metadata and field.name not in made.field_types
     } | dict(made.field_types)
     _check_form(made, localns)
@@ -300,10 +303,7 @@ def _check_fields(cls: type) -> None:
                 f"{name}.{field}: every flow has a {field!r} of its own: choose another name, e.g. {field}_."
             )
     for field, value in vars(cls).items():
-        if isinstance(value, attrs.Attribute) or type(value).__name__ == "_CountingAttr":
-            default = value._default if hasattr(value, "_default") else value.default
-        else:
-            default = value
+        default = getattr(value, "_default", value)  # of an attrs.field(...), what it holds
         if field not in annotations:
             plain = not (callable(value) or hasattr(value, "__get__") or field.startswith("_"))
             if plain:
@@ -311,11 +311,15 @@ def _check_fields(cls: type) -> None:
                     f"{name}.{field} has no annotation: write {field}: {type(value).__name__} = ..., "
                     f"or {field}: ClassVar = ... for a constant."
                 )
-        elif get_origin(annotations[field]) is not ClassVar and _is_mutable(default):
+        elif not _is_class_variable(annotations[field]) and _is_mutable(default):
             raise DefinitionError(
                 f"{name}.{field} has a mutable default, which all users would share: write a tuple, a frozenset or "
                 "an attrs-frozen class."
             )
+
+
+def _is_class_variable(annotation: Any) -> bool:
+    return "ClassVar" in (annotation if isinstance(annotation, str) else repr(annotation))
 
 
 def _is_mutable(default: object) -> bool:

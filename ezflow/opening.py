@@ -55,7 +55,10 @@ async def opened(
 
 
 def _copy(module: Module[Any, Any]) -> Module[Any, Any]:
-    return module if isinstance(module, FunctionModule) else attrs.evolve(module)
+    if isinstance(module, FunctionModule):
+        return module
+    copy: Module[Any, Any] = attrs.evolve(module)  # type: ignore[misc]  # every decorated class is one of attrs'
+    return copy
 
 
 class _News:

@@ -414,7 +414,7 @@ def read_options(given: Mapping[str, Any], stages: Sequence[Stage]) -> dict[str,
         for key in (stage.module.options_key, stage.name):
             if key is not None and key not in known:
                 known.append(key)
-            if key in given:
+            if key is not None and key in given:
                 read[stage.name] = {cls: structure(given[key], cls, f"options.{key}")}
     for key in given:
         if key not in known:

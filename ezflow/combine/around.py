@@ -39,11 +39,15 @@ class Around(Flow[In, Out]):
 class Choice(Flow[In, Out]):
     """A combinator over several flows that stand in for each other."""
 
-    parts: tuple[Flow[Any, Any], ...]  # type: ignore[assignment]
+    flows: tuple[Flow[Any, Any], ...]
+
+    @property
+    def parts(self) -> tuple[Flow[Any, Any], ...]:
+        return self.flows
 
     def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
         kept = tuple(part for part in parts if part is not None)
-        return kept[0] if len(kept) == 1 else attrs.evolve(self, parts=kept)
+        return kept[0] if len(kept) == 1 else attrs.evolve(self, flows=kept)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lower()}({', '.join(map(repr, self.parts))})"

@@ -5,12 +5,13 @@ Example: `asr >> batch(8, 0.05) >> translate`.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
 
 from ..channels import Inbox, Outbox
+from ..flow import Flow
 from ..modules import Module, module
 from ..turn import Turn
 
@@ -19,7 +20,7 @@ __all__ = ["batch"]
 T = TypeVar("T")
 
 
-def batch(size: int, within_s: float) -> Batch[Any]:
+def batch(size: int, within_s: float) -> Flow[T, tuple[T, ...]]:
     """Gather up to `size` items, waiting at most `within_s` after the first of them.
 
     A tuple goes on when it is full, when its time is up, or at the end of input; none is empty.

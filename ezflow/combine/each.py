@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
 from ..channels import Outbox, ReceiverGone, Single, Tapped
@@ -12,7 +14,7 @@ from ..turn import Turn
 __all__ = ["Counting", "once", "stage_errors"]
 
 
-async def once(flow: Flow[object, object], item: object, outbox: Outbox[object], turn: Turn) -> None:
+async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:
     """Run the flow on this one item; `outbox` stays open for the next."""
     await flow.run(Single(item), outbox.clone(), turn)
 

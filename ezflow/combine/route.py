@@ -45,8 +45,12 @@ def route(
 class Route(Flow[In, Out]):
     by: Callable[[Any], Hashable]
     keys: tuple[Hashable, ...]
-    parts: tuple[Flow[Any, Any], ...]  # type: ignore[assignment]
+    flows: tuple[Flow[Any, Any], ...]
     has_otherwise: bool
+
+    @property
+    def parts(self) -> tuple[Flow[Any, Any], ...]:
+        return self.flows
 
     def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
         keys = tuple(key for key, part in zip(self.keys, parts, strict=False) if part is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import msgspec
@@ -51,6 +51,5 @@ def _item(item: object) -> dict[str, Any]:
     if isinstance(item, Transcript):
         return {"text": item.text, "final": item.final}
     if hasattr(type(item), "__ezflow_event__"):
-        fields = attrs.fields(type(item))
-        return {"data": {field.name: unstructure(getattr(item, field.name)) for field in fields}}
+        return {"data": {name: unstructure(getattr(item, name)) for name in attrs.fields_dict(cast(Any, type(item)))}}
     return {"data": unstructure(item)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from quart import Response, request
 
 from ..convert import structure
@@ -11,8 +12,6 @@ from ..errors import EntryError, InputError, ItemTypeError, SessionsFull, StageS
 from .encode import encoder
 
 __all__ = ["BadRequest", "answer", "read_json", "refusal"]
-
-import msgspec
 
 
 class BadRequest(Exception):
@@ -63,4 +62,4 @@ async def read_json(cls: type, max_bytes: int) -> Any:
         raise BadRequest(400, f"the body is not JSON: {error}.") from error
     except UnicodeDecodeError as error:
         raise BadRequest(400, f"the body is not UTF-8: {error}.") from error
-    return structure(payload, cls, "body")
+    return structure(payload, cls, "")

@@ -24,7 +24,7 @@ __all__ = ["InterruptRequest", "TurnRequest", "turns"]
 class TurnRequest:
     """The body of `POST /turns`."""
 
-    user: str
+    user: str = attrs.field(validator=[attrs.validators.min_len(1), attrs.validators.max_len(256)])
     input: Any
     entry: int | str = 0
     options: dict[str, Any] = attrs.field(factory=dict)

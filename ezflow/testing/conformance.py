@@ -43,13 +43,19 @@ class Conformance:
     steps: int
 
 
+def _equal(a: Any, b: Any) -> bool:
+    # What is compared by identity, as an Utterance is, can only be of the same type.
+    by_identity: Any = object.__eq__
+    return bool(a == b) or (type(a) is type(b) and type(a).__eq__ is by_identity)
+
+
 def check_module(
     module: Module[Any, Any],
     samples: Sequence[Any],
     *,
     real: bool = False,
     points: int | None = None,
-    same: Callable[[Any, Any], bool] | None = None,
+    same: Callable[[Any, Any], bool] = _equal,
     options: dict[str, Any] | None = None,
     within_s: float = 60.0,
 ) -> Conformance:
@@ -67,15 +73,10 @@ def check_module(
     """
     if not samples:
         raise ValueError("the suite needs at least one sample of the module's input.")
-    suite = _Suite(module, list(samples), real, points, same or _equal, options or {}, within_s)
+    suite = _Suite(module, list(samples), real, points, same, options or {}, within_s)
     clock = None if real else trio.testing.MockClock(autojump_threshold=0)
     with every_step():
         return trio.run(suite.run, clock=clock)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    # What is compared by identity, as an Utterance is, can only be of the same type.
-    return bool(a == b) or (type(a) is type(b) and type(a).__eq__ is object.__eq__)
 
 
 class _Suite:

@@ -1,0 +1,116 @@
+"""The command line: `ezflow serve | check | graph | models`.
+
+Exit codes: 0 done; 1 the flow has faults, or something failed; 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import EzflowError, FlowError
+from .target import TargetError, load
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; ends the process with its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = options.run(options)
+    except TargetError as error:
+        print(f"ezflow: {error}", file=sys.stderr)
+        code = 2
+    except FlowError as error:
+        print(error.report, file=sys.stderr)
+        code = 1
+    except (EzflowError, OSError) as error:
+        print(f"ezflow: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ezflow", description="Typed voice and chat pipelines.")
+    parser.add_argument("--version", action="version", version=f"ezflow {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve a file's flows over HTTP")
+    _add_target(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=3421, help="port, 0 for a free one (default: %(default)s)")
+    serve.add_argument(
+        "--insecure", action="store_true", help="allow a host that other machines reach, without a token"
+    )
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check", help="check a file's flows and print the report")
+    _add_target(check)
+    check.set_defaults(run=_check)
+
+    graph = commands.add_parser("graph", help="draw a file's flows, as text or for Mermaid")
+    _add_target(graph)
+    graph.add_argument("--format", choices=["text", "mermaid"], default="text")
+    graph.set_defaults(run=_graph)
+
+    models = commands.add_parser("models", help="list, fetch and find the weights of the embedded models")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="what there is, whose it is, and where it is cached").set_defaults(run=_models)
+    pull = actions.add_parser("pull", help="fetch a model into the cache (resumable, verified)")
+    pull.add_argument("name", nargs="?", help="a name from `ezflow models list` (default: the LocalLLM's model)")
+    pull.set_defaults(run=_pull)
+    return parser
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="FILE[:NAME]", help="a Python file with `flow` or `flows`, or a name in it")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .server import serve
+
+    serve(load(options.target), host=options.host, port=options.port, insecure=options.insecure)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    reports = {name: flow.check() for name, flow in load(options.target).items()}
+    for name, report in reports.items():
+        if name:
+            print(f"{name}:")
+        print(report)
+    return 0 if all(report.ok for report in reports.values()) else 1
+
+
+def _graph(options: argparse.Namespace) -> int:
+    for name, flow in load(options.target).items():
+        report = flow.check()
+        if name:
+            print(f"%% {name}" if options.format == "mermaid" else f"{name}:")
+        print(report.mermaid() if options.format == "mermaid" else report.drawing)
+    return 0
+
+
+def _models(_: argparse.Namespace) -> int:
+    from .weights import find, models
+
+    for weights in models():
+        path = find(weights)
+        place = str(path) if path else f"not here; ezflow models pull {weights.name}"
+        print(f"{weights.name}  {weights.size / 1e6:.0f} MB  {weights.licence}  {place}")
+    return 0
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from .weights import DEFAULT_MODEL, progress_bar, pull
+
+    pulled = pull(options.name or DEFAULT_MODEL, progress_bar(sys.stderr))
+    print(f"{pulled.path}\nfrom {pulled.source}")
+    return 0

@@ -1,0 +1,270 @@
+"""hypercorn 0.18, hardened: no client can end the server, fill its memory or hold a connection for ever.
+
+hypercorn's connections are not walled off from one another: an exception in one ends the process, a client
+that does not read blocks the shutdown. `serve` runs hypercorn's own worker with `GuardedServer` in place of
+its `TCPServer`: each connection is a cancel scope whose faults are logged and end nothing else; it speaks
+HTTP/1.1 and WebSocket without permessage-deflate (HTTP/2 belongs to a reverse proxy); each wait for the client
+has a deadline, but while a response streams the client may be silent for as long as it likes.
+
+Nothing in hypercorn is replaced: the worker is a copy of its function with one global name of its own, the
+rest are subclasses. What they override is private, so hypercorn is pinned exactly. tests/server/test_guard.py
+shows each defect beside its cure, and in `test_a_plain_server_beside_a_guarded_one_still_speaks_http2` that
+other hypercorn servers of the process stay as they are.
+
+Source: hypercorn 0.18.0, trio/{run,tcp_server,task_group}.py and protocol/{h11,ws_stream}.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from math import inf
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, cast
+
+import h11
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.run import worker_serve
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ASGISendEvent, Scope
+
+log = logging.getLogger("ezflow.server")
+
+# A write's deadline starts anew with each piece: a large body may take a slow client long, a piece may not.
+PIECE_BYTES = 64 * 1024
+# How long an application may go on once its client has left, or has its whole response.
+DISCONNECT_PATIENCE_S = 1.0
+
+
+class GuardedConfig(Config):
+    """hypercorn's settings with defaults that bound what one client can hold, and three more, in seconds.
+
+    `write_timeout_s`: the client must take 64 KiB within it. `head_timeout_s`: from the first byte of a
+    request's head to its last. `body_timeout_s`: between two reads of a request's body. hypercorn's
+    `read_timeout` is not used: it would also end a response to which a client listens in silence. A WebSocket
+    client that sends nothing, not even a pong, for two `websocket_ping_interval` is taken for gone.
+
+    Takes the addresses to bind ("127.0.0.1:0", "[::]:3421", "unix:/run/ezflow.sock") and PEM files for TLS.
+    """
+
+    def __init__(self, *bind: str, certfile: str | None = None, keyfile: str | None = None) -> None:
+        if bind:
+            self.bind = list(bind)
+        self.certfile = certfile
+        self.keyfile = keyfile
+        self.write_timeout_s = 10.0
+        self.head_timeout_s = 10.0
+        self.body_timeout_s = 30.0
+        self.alpn_protocols = ["http/1.1"]
+        self.backlog = 1024
+        self.errorlog = log
+        self.graceful_timeout = 5.0
+        self.h11_max_incomplete_size = 16 * 1024
+        self.include_server_header = False
+        self.keep_alive_timeout = 30.0
+        self.ssl_handshake_timeout = 10.0
+        self.websocket_max_message_size = 8 * 1024 * 1024
+        self.websocket_ping_interval = 20.0
+
+
+async def serve(
+    app: ASGIFramework,
+    config: GuardedConfig,
+    *,
+    shutdown_trigger: Callable[..., Awaitable[None]],
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI application until `shutdown_trigger` returns, as `hypercorn.trio.serve` does.
+
+    Listens before it reports its URLs. After the trigger it takes no new connection, closes the idle ones, and
+    cancels the others `config.graceful_timeout` later, whatever their clients do.
+
+    Raises: OSError for an address that cannot be bound; hypercorn's errors for an application that fails in
+    its lifespan. Never an exception of a connection.
+    """
+    worker = FunctionType(worker_serve.__code__, {**worker_serve.__globals__, "TCPServer": GuardedServer})
+    asgi = ASGIWrapper(app)
+    await worker(asgi, config, sockets=None, shutdown_trigger=shutdown_trigger, task_status=task_status)
+
+
+class HTTP11(H11Protocol):
+    """HTTP/1.1 and WebSocket, and nothing else that a client may propose."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Leave every request to HTTP/1.1: hypercorn answers `Upgrade: h2c` and `PRI *` with HTTP/2."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Hide the extensions a WebSocket client offers: hypercorn always accepts permessage-deflate.
+
+        With it, one frame dropped by a cancelled send leaves every later frame unreadable.
+        """
+        kept = [header for header in request.headers if header[0] != b"sec-websocket-extensions"]
+        if len(kept) < len(request.headers):
+            method, target, version = request.method, request.target, request.http_version
+            request = h11.Request(method=method, headers=kept, target=target, http_version=version)
+        await super()._create_stream(request)
+
+
+class Applications(TaskGroup):
+    """Starts a connection's applications, in a nursery that the connection enters and leaves.
+
+    As a context manager, hypercorn's drops what its nursery's `__aexit__` returns, so a Cancelled leaks out.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    async def spawn_app(
+        self, app: AppWrapper, config: Config, scope: Scope, send: Callable[[ASGISendEvent | None], Any]
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Start one; gives what puts an event into its queue, and waits while that is full.
+
+        It never waits for an application that has ended, and one whose client has left is cancelled unless it
+        ends by itself within DISCONNECT_PATIENCE_S: it may be too far behind to read of it.
+        """
+        into, out_of = trio.open_memory_channel[Any](config.max_app_queue_size)
+        app_scope = trio.CancelScope()
+
+        async def run(scope: Scope, receive: object, *send_and_threads: Any, **_: Any) -> None:
+            with app_scope, out_of:
+                await app(scope, out_of.receive, *send_and_threads)
+
+        async def put(event: ASGIReceiveEvent) -> None:
+            if event["type"] in ("http.disconnect", "websocket.disconnect"):
+                app_scope.deadline = trio.current_time() + DISCONNECT_PATIENCE_S
+            with suppress(trio.BrokenResourceError):
+                await into.send(event)
+
+        await super().spawn_app(cast("AppWrapper", run), config, scope, send)
+        return put
+
+
+class GuardedServer(TCPServer):
+    """One connection, from its handshake to its end; trio.serve_listeners closes the stream after it."""
+
+    _scope: trio.CancelScope
+    _http: HTTP11
+    _writing: trio.CancelScope | None = None
+    _head_begun = False
+
+    async def run(self) -> None:
+        """Serve it; an exception is logged and goes no further."""
+        self._limits = cast("GuardedConfig", self.config)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                nursery.start_soon(self._end_write_when_cancelled)
+                await self._serve_stream()
+                self._scope.cancel()
+        except* Exception as faults:
+            log.error("One connection failed; the others go on.", exc_info=faults)
+
+    async def _serve_stream(self) -> None:
+        stream = cast("trio.SSLStream[trio.SocketStream] | trio.SocketStream", self.stream)
+        try:
+            if tls := isinstance(stream, trio.SSLStream):
+                with trio.fail_after(self.config.ssl_handshake_timeout):
+                    await stream.do_handshake()
+            socket = stream.transport_stream.socket if isinstance(stream, trio.SSLStream) else stream.socket
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+        except (trio.BrokenResourceError, trio.TooSlowError, OSError):
+            return  # it speaks no TLS, or has left
+        async with trio.open_nursery() as nursery:
+            self._task_group = tasks = Applications(nursery)
+            where = (ConnectionState(self.state), tls, client, server)
+            self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
+            await self.idle_task.restart(tasks, self._idle_timeout)
+            await self._read_data()
+            await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol asks for: write, close, begin or end a time of idleness.
+
+        The last two are shielded: Quart cancels an application at its response's end, which must not keep the
+        connection from being closed or its time of idleness from being counted.
+        """
+        if isinstance(event, RawData):
+            return await self._write(event.data)
+        with trio.CancelScope(shield=True):
+            if isinstance(event, Closed):
+                await trio.aclose_forcefully(self.stream)
+            elif isinstance(event, Updated):
+                self._head_begun = False
+                await self.idle_task.stop()
+                if event.idle:
+                    await self.idle_task.restart(self._task_group, self._idle_timeout)
+        if isinstance(event, Closed):
+            await self._http.handle(event)
+
+    async def _write(self, data: bytes) -> None:
+        """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame."""
+        async with self.send_lock:
+            if self._scope.cancel_called:
+                return
+            with trio.CancelScope(shield=True) as self._writing, suppress(trio.ClosedResourceError):
+                try:
+                    for start in range(0, len(data), PIECE_BYTES):
+                        self._writing.deadline = trio.current_time() + self._limits.write_timeout_s
+                        await self.stream.send_all(data[start : start + PIECE_BYTES])
+                except trio.BrokenResourceError:
+                    self._scope.cancel()
+            if self._writing.cancelled_caught:
+                self._scope.cancel()
+
+    async def _end_write_when_cancelled(self) -> None:
+        """When the connection is cancelled, as at the end of a shutdown, cancel the write that is shielded."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._scope.cancel()
+            if self._writing is not None:
+                self._writing.cancel()
+
+    async def _read_data(self) -> None:
+        while True:
+            try:
+                with trio.fail_after(self._patience()):
+                    data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+                break
+            await self._http.handle(RawData(data))
+            stream = self._http.stream
+            # hypercorn has refused this message by its size, but would go on to store the rest of it.
+            too_big = isinstance(stream, WSStream) and stream.buffer.length > stream.buffer.max_length
+            if too_big or data == b"":
+                break
+            await self._time_head()
+        await self._http.handle(Closed())
+
+    def _patience(self) -> float:
+        """How long the client may be silent; the idle task watches over request heads."""
+        connection = self._http.connection
+        if isinstance(connection, H11WSConnection):
+            return 2 * (self.config.websocket_ping_interval or inf)
+        return self._limits.body_timeout_s if connection.their_state is h11.SEND_BODY else inf
+
+    async def _time_head(self) -> None:
+        connection = self._http.connection
+        begun = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
+        if begun and not self._head_begun:
+            self._head_begun = True
+            await self.idle_task.restart(self._task_group, self._idle_timeout)
+
+    async def _idle_timeout(self) -> None:
+        limit = self._limits.head_timeout_s if self._head_begun else self._limits.keep_alive_timeout
+        with trio.move_on_after(limit):
+            await self.context.terminated.wait()
+        await trio.aclose_forcefully(self.stream)

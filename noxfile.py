@@ -1,0 +1,68 @@
+"""`nox -s serve` to see it run, `nox -s tests` for all that must hold."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+CODE = ["ezflow", "stdlib_modules", "examples", "tests", "noxfile.py"]
+
+
+def check_style(session: nox.Session) -> None:
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+
+
+def check_types(session: nox.Session) -> None:
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", str(session.virtualenv.bin) + "/python")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and known mistakes."""
+    session.install("-e", ".[dev]")
+    check_style(session)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict and pyright over the library and the presets."""
+    session.install("-e", ".[dev]")
+    check_types(session)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Style, types, and every test, those of the real models too. `nox -s tests -- -k name` runs tests alone."""
+    session.install("-e", ".[dev]")
+    session.run("ezflow", "models", "pull")
+    if not session.posargs:
+        check_style(session)
+        check_types(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """The voice agent of examples/voice.py; `nox -s serve -- --port 8000` passes options on."""
+    session.install("-e", ".[speech,embedded]")
+    session.run("ezflow", "models", "pull")
+    session.run("ezflow", "serve", "examples/voice.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """What a hop, a turn and an import cost, beside hand-written trio and asyncio in the same run."""
+    session.install("-e", ".")
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every code block of the README and of docs/ is run."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "tests/docs", *session.posargs)

@@ -1,0 +1,1 @@
+"""Presets: one model, server or text step a file; each needs only the public names of ezflow."""

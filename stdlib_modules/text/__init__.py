@@ -1,0 +1,1 @@
+"""What happens to text between a language model and a speech synthesis."""
