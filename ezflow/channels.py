@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 __all__ = ["Inbox", "Outbox", "ReceiverGone", "Sender", "Single", "Sink", "Tapped", "breathe", "channel", "every_step"]
 
@@ -88,9 +89,9 @@ def every_step() -> Iterator[None]:
 async def breathe(count: int) -> None:
     """A checkpoint that yields to other tasks only every FAIRNESS-th time; it always sees a cancellation."""
     if count % FAIRNESS:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
     else:
-        await trio.lowlevel.checkpoint()
+        await checkpoint()
 
 
 class Receiver(Generic[T]):
@@ -106,9 +107,9 @@ class Receiver(Generic[T]):
         # The checkpoint comes before the item is taken: a cancelled receive has taken nothing.
         self._taken += 1
         if self._taken % FAIRNESS:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
         else:
-            await trio.lowlevel.checkpoint()
+            await checkpoint()
         try:
             return self._channel.receive_nowait()
         except trio.WouldBlock:
@@ -118,11 +119,11 @@ class Receiver(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        self._taken += 1
+        self._taken += 1  # the same as `receive`, whose call would cost as much as the rest
         if self._taken % FAIRNESS:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
         else:
-            await trio.lowlevel.checkpoint()
+            await checkpoint()
         try:
             return self._channel.receive_nowait()
         except trio.WouldBlock:
@@ -151,11 +152,11 @@ class Sender(Tapped, Generic[T]):
         self._given = 0
 
     async def send(self, item: T) -> None:
+        # A stage looks for its cancellation when it takes an item; giving looks only where it waits, and now
+        # and then for a stage that gives without taking.
         self._given += 1
-        if self._given % FAIRNESS:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
+        if not self._given % FAIRNESS:
+            await checkpoint()
         try:
             try:
                 self._channel.send_nowait(item)

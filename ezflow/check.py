@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, is_typeddict
 
 import attrs
 import typeguard
@@ -15,7 +15,7 @@ import typeguard
 from .combine.around import Around, Choice
 from .combine.batch import Batch
 from .errors import ItemTypeError
-from .flow import Flow, Series
+from .flow import Flow, Parallel, Series
 from .modules import FunctionModule, Module
 from .ports import Port, assignable, check_edge, show, solve, substitute
 from .stage import Stage, bind, stages_of
@@ -93,7 +93,7 @@ def check(flow: Flow[Any, Any]) -> Report:
     for stage in stages:
         faults += _configuration_faults(stage)
     _walk(bound, [], edges, faults)
-    faults += _starving(bound, None)
+    _starve(bound, None, faults)
     return Report(bound, stages, tuple(edges), tuple(faults))
 
 
@@ -117,7 +117,7 @@ def guards(report: Report, debug: bool) -> dict[int, Callable[[object], None]]:
     undecided = {
         edge.taker.index
         for edge in report.edges
-        if edge.type in (Any, object) and edge.taker.in_type not in (Any, object)
+        if Any in _members(edge.type) and edge.taker.in_type not in (Any, object)
     }
     return {
         stage.index: guard(stage, by_typeguard=debug)
@@ -130,7 +130,7 @@ def guard(stage: Stage, *, by_typeguard: bool) -> Callable[[object], None]:
     """A check that an item is of a stage's type. It raises ItemTypeError."""
     members = tuple(_members(stage.in_type))
     classes = tuple(type(None) if member is None else member for member in members)
-    plain = all(isinstance(member, type) and get_origin(member) is None for member in classes)
+    plain = all(map(_is_plain, classes))
 
     def by_class(item: object) -> None:
         if not isinstance(item, classes):
@@ -145,6 +145,13 @@ def guard(stage: Stage, *, by_typeguard: bool) -> Callable[[object], None]:
             raise ItemTypeError(stage.name, show(stage.in_type), item) from error
 
     return by_class if plain and not by_typeguard else by_check
+
+
+def _is_plain(member: Any) -> bool:
+    """Does isinstance say all that there is to say? An int, for one, passes for a float."""
+    if not isinstance(member, type) or get_origin(member) is not None or member in (Any, float, complex):
+        return False
+    return not getattr(member, "_is_protocol", False) and not is_typeddict(member)
 
 
 def _members(annotation: Any) -> Iterator[Any]:
@@ -220,7 +227,8 @@ def _edge_fault(giver: Stage, given: Any, taker: Stage) -> Fault:
     first, last = _label(giver), _label(taker)
     wanted = show(next(iter(_members(taker.in_type))))
     article = "an" if wanted[0] in "AEIOUaeiou" else "a"
-    between = _between(given, taker.in_type) or f"Your{wanted.capitalize() if wanted.isidentifier() else 'Own'}Maker()"
+    own = f"Your{wanted[0].upper() + wanted[1:]}Maker()" if wanted.isidentifier() else "YourOwnMaker()"
+    between = _between(given, taker.in_type, {type(stage.module).__module__ for stage in (giver, taker)}) or own
     return Fault(
         f"{first} gives {show(given)}, but {last} takes {show(taker.in_type)}: put {article} {wanted}-giving module "
         f"between them, e.g. {_call(giver)} >> {between} >> {_call(taker)}.",
@@ -231,13 +239,15 @@ def _edge_fault(giver: Stage, given: Any, taker: Stage) -> Fault:
     )
 
 
-def _between(given: Any, taken: Any) -> str | None:
-    """A module class of this process that would fit between."""
-    for cls in sorted(_subclasses(Module), key=lambda cls: cls.__name__):
-        own = "__attrs_attrs__" in vars(cls) and not issubclass(cls, FunctionModule | Batch)
-        if own and Any not in (cls.in_type, cls.out_type):
-            if assignable(given, cls.in_type) and assignable(cls.out_type, taken):
-                return f"{cls.__name__}()"
+def _between(given: Any, taken: Any, near: set[str]) -> str | None:
+    """A module class of this process that would fit between: the user's own, those of the same file first."""
+    known = {cls for cls in _subclasses(Module) if "__attrs_attrs__" in vars(cls)}
+    for cls in sorted(known, key=lambda cls: (cls.__module__ not in near, cls.__name__)):
+        if cls.__module__.startswith("ezflow.") or Any in (cls.in_type, cls.out_type):
+            continue
+        if assignable(given, cls.in_type) and assignable(substitute(cls.out_type, solve(cls.in_type, given)), taken):
+            needed = any(field.init and field.default is attrs.NOTHING for field in attrs.fields(cls))
+            return f"{cls.__name__}(...)" if needed else f"{cls.__name__}()"
     return None
 
 
@@ -252,21 +262,36 @@ def _label(stage: Stage) -> str:
 
 
 def _call(stage: Stage) -> str:
-    return _label(stage) if isinstance(stage.module, FunctionModule) else f"{_label(stage)}()"
+    written = repr(stage.module)
+    return written if len(written) <= 60 else f"{_label(stage)}(...)"
 
 
-def _starving(flow: Flow[Any, Any], around: str | None) -> Iterator[Fault]:
-    """A batch where each item has a run of its own would wait for a second item that cannot come.
+def _starve(flow: Flow[Any, Any], around: str | None, faults: list[Fault]) -> str | None:
+    """Find batches that wait for a second item which cannot come, since each item has a run of its own.
 
     It is the one join that could wait for ever: all others take items as they come (see docs/concepts.md).
+    `around` is the combinator from which at most one item arrives here, None if any number may; returns the
+    same of what is given on.
     """
-    if isinstance(flow, Stage) and isinstance(flow.module, Batch) and around and flow.module.size > 1:
-        yield Fault(
-            f"{flow.name} waits for {flow.module.size} items, but {around} gives each item a run of its own, so the "
-            f"second never comes: put the batch before it, e.g. batch(...) >> {around}(...).",
-            taker=flow.name,
-        )
+    if isinstance(flow, Stage):
+        if isinstance(flow.module, Batch) and around and flow.module.size > 1:
+            faults.append(_starving(flow, flow.module.size, around))
+        one_for_one = flow.module.form is not None and flow.module.form.kind in ("value", "awaitable")
+        return around if one_for_one else None
+    if isinstance(flow, Series):
+        for part in flow.parts:
+            around = _starve(part, around, faults)
+        return around
+    inner = around
     if isinstance(flow, Around | Choice):
-        around = "Latest" if type(flow).__name__ == "Latest" else type(flow).__name__.lower()
-    for part in flow.parts:
-        yield from _starving(part, around)
+        inner = "Latest" if type(flow).__name__ == "Latest" else type(flow).__name__.lower()
+    given = [_starve(part, inner, faults) for part in flow.parts]
+    return around if all(given) and not isinstance(flow, Parallel) else None
+
+
+def _starving(stage: Stage, size: int, around: str) -> Fault:
+    return Fault(
+        f"{stage.name} waits for {size} items, but {around} gives each item a run of its own, so the "
+        f"second never comes: put the batch before it, e.g. batch(...) >> {around}(...).",
+        taker=stage.name,
+    )

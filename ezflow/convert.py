@@ -140,7 +140,7 @@ def _noted(error: Any) -> list[tuple[BaseException, Any]]:
 
 
 def unstructure(item: object) -> Any:
-    """An item as plain JSON values. Raises: TypeError for what has no JSON form."""
+    """An item as dictionaries, lists and values that msgspec encodes as JSON; bytes are base64."""
     return converter().unstructure(item)
 
 

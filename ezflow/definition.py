@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import types
 import typing
 from collections.abc import (
     AsyncGenerator,
@@ -22,13 +21,14 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from types import FunctionType, MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import attrs
 
 from .errors import DefinitionError
 
-__all__ = ["Form", "base_types", "form_of", "reject_yield_in_scope", "resolve"]
+__all__ = ["Form", "base_arguments", "base_types", "form_of", "reject_yield_in_scope", "resolve"]
 
 Kind = Literal["value", "awaitable", "async iterator", "iterator"]
 
@@ -56,7 +56,7 @@ def resolve(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, 
 
     Raises: DefinitionError if a name in it is not known there.
     """
-    probe = types.FunctionType((lambda: None).__code__, dict(globalns))
+    probe = FunctionType((lambda: None).__code__, dict(globalns))
     probe.__annotations__ = {"it": annotation}
     try:
         return typing.get_type_hints(probe, dict(globalns), dict(localns), include_extras=True)["it"]
@@ -69,30 +69,36 @@ def resolve(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, 
         raise DefinitionError(f"{where}: {annotation!r} is not a type ({error}).") from error
 
 
-def base_types(cls: type, generic: type) -> tuple[Any, Any]:
+def base_types(
+    cls: type, generic: type, globalns: Mapping[str, Any], localns: Mapping[str, Any]
+) -> tuple[Any, Any]:
     """The In and Out of a class, from its `Module[In, Out]` base, through generic classes in between.
 
-    Raises: DefinitionError if no base says them.
+    Raises: DefinitionError if no base says them, or a name in them is not known.
     """
-    found = _base_arguments(cls, generic, {})
-    if found is None:
+    found = base_arguments(cls, generic)
+    if found is None or len(found) != 2:
         raise DefinitionError(
             f"{cls.__name__} does not say what it takes and gives: write class {cls.__name__}(Module[In, Out]), "
             "e.g. Module[str, Audio]."
         )
-    return found
+    takes, gives = (resolve(it, globalns, localns, f"{cls.__name__}'s base") for it in found)
+    return takes, gives
 
 
-def _base_arguments(cls: type, generic: type, bound: Mapping[Any, Any]) -> tuple[Any, Any] | None:
+def base_arguments(
+    cls: type, generic: type, bound: Mapping[Any, Any] = MappingProxyType({})
+) -> tuple[Any, ...] | None:
+    """What the parameters of a generic base stand for in this class; None where no base says it."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = typing.get_origin(base) or base
         if not (isinstance(origin, type) and issubclass(origin, generic)):
             continue
         arguments = tuple(_bind(argument, bound) for argument in typing.get_args(base))
         if origin is generic:
-            return (arguments[0], arguments[1]) if len(arguments) == 2 else None
+            return arguments or None
         parameters = getattr(origin, "__parameters__", ())
-        found = _base_arguments(origin, generic, dict(zip(parameters, arguments, strict=False)))
+        found = base_arguments(origin, generic, dict(zip(parameters, arguments, strict=False)))
         if found is not None:
             return found
     return None
@@ -130,6 +136,11 @@ def form_of(function: Callable[..., Any], where: str, localns: Mapping[str, Any]
     if not positional or len(positional) > 2 or len(required) > 2 or (method and len(positional) != 2):
         needed = "(self, item, turn)" if method else "(item) or (item, turn)"
         raise DefinitionError(f"{where} takes {needed}, in this order: change its parameters.")
+    if any(parameter not in positional for parameter in required):
+        raise DefinitionError(f"{where}: only the item and the turn are given: give the others a default.")
+    takes_turn = len(positional) == 2 and (method or positional[1] in required)
+    if takes_turn and not method and "Turn" not in str(annotations.get(second := positional[1].name, "")):
+        raise DefinitionError(f"{where}: the second parameter is the turn: write turn: Turn, not {second!r}.")
     item = positional[0]
     if item.name not in annotations:
         raise DefinitionError(f"{where}: the parameter {item.name!r} has no annotation: write {item.name}: In.")
@@ -139,7 +150,7 @@ def form_of(function: Callable[..., Any], where: str, localns: Mapping[str, Any]
     takes = resolve(annotations[item.name], globalns, localns, f"{where}, parameter {item.name}")
     returns = resolve(annotations["return"], globalns, localns, f"{where}, return")
     kind, gives = _output(function, returns, where)
-    return Form(kind, takes, gives, takes_turn=len(positional) == 2 and (method or positional[1] in required))
+    return Form(kind, takes, gives, takes_turn)
 
 
 def _output(function: Callable[..., Any], returns: Any, where: str) -> tuple[Kind, Any]:
@@ -170,9 +181,12 @@ def reject_yield_in_scope(function: Callable[..., Any], where: str) -> None:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return  # python -c, a notebook, exec: the one check that needs a source is left out
-    for node in _own_nodes(tree.body[0]):
+    nodes = list(_own_nodes(tree.body[0]))
+    assigned = (node for node in nodes if isinstance(node, ast.Assign) and _called(node.value) in SCOPES)
+    scopes = SCOPES | {_called(target) for node in assigned for target in node.targets}
+    for node in nodes:
         if isinstance(node, ast.With | ast.AsyncWith):
-            scope = next((name for item in node.items if (name := _called(item.context_expr)) in SCOPES), None)
+            scope = next((name for item in node.items if (name := _called(item.context_expr)) in scopes), None)
             if scope and any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in _own_nodes(node)):
                 raise DefinitionError(
                     f"{where} yields inside {scope}, line {node.lineno} of the function: a scope must be left where "

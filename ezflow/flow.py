@@ -297,16 +297,29 @@ def cut(flow: Flow[Any, Any], start: int, stop: int) -> Flow[Any, Any] | None:
         return flow
     if stop <= 0 or start >= count:
         return None
+    if isinstance(flow, Shown) and stop < count:
+        return cut(_shown_inside(flow.flow), start, stop)
     pieces: list[Flow[Any, Any] | None] = []
     offset = 0
     for part in flow.parts:
         pieces.append(cut(part, start - offset, stop - offset))
         offset += size(part)
-    if isinstance(flow, Shown) and stop < count:
-        return pieces[0]  # what was shown stands beyond the cut
     if start > 0 and len(pieces) > 1 and not isinstance(flow, Series):
         return next(piece for piece in pieces if piece is not None)  # an entry inside a branch
     return flow.with_parts(pieces)
+
+
+def _shown_inside(flow: Flow[Any, Any]) -> Flow[Any, Any]:
+    """The same, each stage marked whose output is what the flow gives."""
+    if not flow.parts:
+        return Shown(flow)
+    last = len(flow.parts) - 1
+    return flow.with_parts(
+        [
+            _shown_inside(part) if place == last or not isinstance(flow, Series) else part
+            for place, part in enumerate(flow.parts)
+        ]
+    )
 
 
 def _index(key: object, names: Sequence[str], end: bool = False) -> int:

@@ -14,11 +14,11 @@ import trio
 __all__ = ["Audio", "Transcript", "Utterance"]
 
 
-def _whole_frames(audio: Audio, _: object, pcm: bytes) -> None:
-    if len(pcm) % (2 * audio.channels):
+def _whole_frames(audio: Audio, _: object, channels: int) -> None:
+    if len(audio.pcm) % (2 * channels):
         raise ValueError(
-            f"{len(pcm)} bytes are not whole frames of {audio.channels} channel(s) of 16-bit samples: "
-            f"a multiple of {2 * audio.channels} is needed."
+            f"{len(audio.pcm)} bytes are not whole frames of {channels} channel(s) of 16-bit samples: "
+            f"a multiple of {2 * channels} is needed."
         )
 
 
@@ -32,9 +32,9 @@ class Audio:
     Raises: ValueError for bytes that are not whole frames, and for a rate or channel count below 1.
     """
 
-    pcm: bytes = attrs.field(validator=[attrs.validators.instance_of(bytes), _whole_frames], repr=False)
+    pcm: bytes = attrs.field(validator=attrs.validators.instance_of(bytes), repr=False)
     rate_hz: int = attrs.field(validator=attrs.validators.ge(1))
-    channels: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    channels: int = attrs.field(default=1, validator=[attrs.validators.ge(1), _whole_frames])
     text: str = ""
 
     @property

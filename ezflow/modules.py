@@ -14,18 +14,18 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
 
 import attrs
 import trio
 
 from .channels import Inbox, Outbox
-from .definition import Form, base_types, form_of, reject_yield_in_scope, resolve
+from .definition import Form, base_arguments, base_types, form_of, reject_yield_in_scope, resolve
 from .errors import DefinitionError, MissingDependency, NotOpenError
 from .events import snake_case
 from .flow import Flow
-from .ports import assignable, show
+from .ports import assignable, show, substitute
 from .turn import Turn
 
 __all__ = ["FunctionModule", "Module", "module", "resource"]
@@ -39,6 +39,8 @@ R = TypeVar("R")
 C = TypeVar("C", bound="type[Module[Any, Any]]")
 
 RESOURCE = "ezflow.resource"
+# What a module may define of what a flow has; all else a flow uses itself.
+OVERRIDABLE = frozenset({"process", "run", "lifespan", "decode", "name"})
 END = object()
 
 
@@ -119,7 +121,7 @@ class Module(Flow[In, Out]):
 
     def __repr__(self) -> str:
         given = [
-            f"{field.name}={value!r}"
+            f"{field.alias}={value!r}"
             for field in fields_of(type(self))
             if field.init and (value := getattr(self, field.name)) != field.default
         ]
@@ -188,10 +190,14 @@ async def _drive(
     else:
         async for item in inbox:
             outputs = function(item, *rest)
-            # A generator that is left early must be closed here, in its own task, or it is never closed.
-            async with aclosing(outputs) if hasattr(outputs, "aclose") else nullcontext():
+            try:
                 async for output in outputs:
                     await send(output)
+            except BaseException:
+                # A generator that is left early must be closed here, in its own task, or it is never closed.
+                if hasattr(outputs, "aclose"):
+                    await outputs.aclose()
+                raise
 
 
 async def _in_thread(
@@ -249,11 +255,12 @@ def module(
     `turn.options[Cls]`.
     Raises: DefinitionError for every misuse, saying what to write instead.
     """
-    localns = sys._getframe(1).f_locals
+    frame = sys._getframe(1)
+    globalns, localns = frame.f_globals, frame.f_locals
 
     def make(target: Any) -> Any:
         if isinstance(target, type):
-            return _make_class(target, blocking, options, key, localns)
+            return _make_class(target, blocking, options, key, globalns, localns)
         if options is not None:
             raise DefinitionError("options need a class: write class X(Module[In, Out]) under @module(options=...).")
         return FunctionModule(target, blocking, localns)
@@ -267,30 +274,36 @@ def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
 
 
 def _make_class(
-    cls: type, blocking: bool, options: type | None, key: str | None, localns: Mapping[str, Any]
+    cls: type,
+    blocking: bool,
+    options: type | None,
+    key: str | None,
+    globalns: Mapping[str, Any],
+    localns: Mapping[str, Any],
 ) -> type:
     name = cls.__name__
     if not issubclass(cls, Module):
         raise DefinitionError(f"{name} is no module: write class {name}(Module[In, Out]).")
     _check_fields(cls)
+    _check_options(name, options, key)
+    # Under exec there may be no such module: then the names are those where the decorator stands.
+    home = sys.modules.get(cls.__module__)
+    globalns = {**globalns, **(vars(home) if home else {})}
     try:
         made = attrs.define(
             cls, slots=False, auto_attribs=True, on_setattr=attrs.setters.frozen, unsafe_hash=True, repr=False
         )
     except attrs.exceptions.UnannotatedAttributeError as error:
         raise DefinitionError(f"{name}: {error} Write `field: Type = resource()`.") from error
-    made.in_type, made.out_type = base_types(cls, Module)
-    made.blocking = blocking
-    made.options, made.options_key = options, key
-    if options is not None and not attrs.has(options):
-        raise DefinitionError(f"{name}: options must be an attrs class, not {options!r}.")
-    made.field_types = {
-        field.name: resolve(
-            field.type, vars(sys.modules.get(cls.__module__, sys)), localns, f"{name}.{field.name}"
-        )
+    made.in_type, made.out_type = base_types(cls, Module, globalns, localns)
+    made.blocking = blocking or (cls.blocking and "process" not in vars(cls))
+    if options is not None:
+        made.options, made.options_key = options, key
+    made.field_types = dict(made.field_types) | {
+        field.name: resolve(field.type, globalns, localns, f"{name}.{field.name}")
         for field in fields_of(made)
-        if RESOURCE not in field.metadata and field.name not in made.field_types
-    } | dict(made.field_types)
+        if RESOURCE not in field.metadata and not (field.inherited and field.name in made.field_types)
+    }
     _check_form(made, localns)
     return made
 
@@ -305,6 +318,14 @@ def _check_fields(cls: type) -> None:
     for field, value in vars(cls).items():
         default = getattr(value, "_default", value)  # of an attrs.field(...), what it holds
         if field not in annotations:
+            if not field.startswith("_") and hasattr(Module, field) and field not in OVERRIDABLE:
+                raise DefinitionError(
+                    f"{name}.{field}: every flow has a {field!r} of its own: choose another name, e.g. {field}_."
+                )
+            if RESOURCE in (getattr(value, "metadata", None) or {}):
+                raise DefinitionError(
+                    f"{name}.{field} has no annotation: write {field}: Client = resource(), with its own type."
+                )
             plain = not (callable(value) or hasattr(value, "__get__") or field.startswith("_"))
             if plain:
                 raise DefinitionError(
@@ -324,13 +345,30 @@ def _is_class_variable(annotation: Any) -> bool:
 
 def _is_mutable(default: object) -> bool:
     factory = getattr(default, "factory", None)
-    if factory in (list, dict, set, bytearray):
-        return True
+    if isinstance(factory, type):
+        return not issubclass(factory, Hashable)
     return not isinstance(default, Hashable)
+
+
+def _check_options(name: str, options: type | None, key: str | None) -> None:
+    if options is None:
+        if key is not None:
+            raise DefinitionError(f"{name}: key={key!r} names its options: write @module(options=Cls, key={key!r}).")
+        return
+    if not (isinstance(options, type) and attrs.has(options)):
+        raise DefinitionError(f"{name}: options must be an attrs class, not {options!r}.")
+    for field in attrs.fields(options):
+        if field.init and field.default is attrs.NOTHING:
+            raise DefinitionError(
+                f"{name}: {options.__name__}.{field.name} has no default, which counts when a request says nothing: "
+                f"write {field.name}: Type = ..."
+            )
 
 
 def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None:
     name = cls.__name__
+    if inspect.isasyncgenfunction(cls.lifespan) or inspect.iscoroutinefunction(cls.lifespan):
+        raise DefinitionError(f"{name}.lifespan is no context manager yet: write @asynccontextmanager above it.")
     owns_process = any("process" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     owns_run = any("run" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     if owns_process == owns_run:
@@ -351,6 +389,7 @@ def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None
     form = form_of(cls.process, f"{name}.process", localns, method=True)
     reject_yield_in_scope(cls.process, f"{name}.process")
     _check_blocking(cls.process, f"{name}.process", cls.blocking)
+    form = _bound_form(cls, form)
     if not assignable(cls.in_type, form.takes):
         raise DefinitionError(
             f"{name} is a Module[{show(cls.in_type)}, {show(cls.out_type)}], but its process takes "
@@ -362,6 +401,14 @@ def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None
             f"{show(form.gives)}: make the two agree."
         )
     cls.form = form
+
+
+def _bound_form(cls: type[Module[Any, Any]], form: Form) -> Form:
+    """The types of an inherited `process`, with what this class puts for the type variables of its owner."""
+    owner = next(base for base in cls.__mro__ if "process" in vars(base))
+    variables = getattr(owner, "__parameters__", ())
+    bound = dict(zip(variables, base_arguments(cls, owner) or (), strict=False)) if owner is not cls else {}
+    return attrs.evolve(form, takes=substitute(form.takes, bound), gives=substitute(form.gives, bound))
 
 
 def _check_blocking(function: Callable[..., Any], where: str, blocking: bool) -> None:

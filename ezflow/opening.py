@@ -46,12 +46,12 @@ async def opened(
             with trio.CancelScope(shield=True):
                 for holder in reversed(holders):
                     await holder.leave(cleanup_s)
+    if body_error is not None and all(failure.when == "could not close" for failure in news.failures):
+        raise body_error  # it came first; what could not close is in the log
+    if len(news.failures) == 1:
+        raise news.failures[0]
     if news.failures:
-        if len(news.failures) == 1:
-            raise news.failures[0]
         raise ExceptionGroup("modules failed", news.failures)
-    if body_error is not None:
-        raise body_error
 
 
 def _copy(module: Module[Any, Any]) -> Module[Any, Any]:

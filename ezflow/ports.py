@@ -78,7 +78,7 @@ _QUALIFIERS = {"ClassVar", "Final", "Required", "NotRequired", "ReadOnly"}
 _ROOTS = (Generic, Protocol)
 _UNIONS = (typing.Union, UnionType)
 _MISFIT = [(object, typing.Never, A_co)]
-_DEEP = 24
+_DEEP = 10
 _literal: Any = Literal
 _Trail = tuple[tuple[Any, Any], ...]
 
@@ -111,7 +111,7 @@ def solve(pattern: Any, actual: Any) -> dict[TypeVar, Any]:
     return bindings
 
 
-def substitute(annotation: Any, bindings: abc.Mapping[TypeVar, Any]) -> Any:
+def substitute(annotation: Any, bindings: abc.Mapping[Any, Any]) -> Any:
     """Give `annotation` with its TypeVars replaced by what they are bound to; the unbound stay."""
     if isinstance(annotation, TypeVar):
         return bindings.get(annotation, annotation)

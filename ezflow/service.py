@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from .check import Report, check, guards
-from .errors import FlowError, SessionsFull, TurnClosedError, TurnFailed
+from .errors import FlowError, SessionsFull, TurnClosedError, TurnFailed, flat
 from .flow import Flow
 from .opening import opened
 from .session import Limits, OpenTurn, Session
 from .stage import Stage, bind, map_stages, stages_of
+
+if TYPE_CHECKING:
+    from .check import Report
 
 __all__ = ["Limits", "Service", "Session", "collect", "open_flow", "open_flows"]
 
@@ -64,12 +66,15 @@ async def open_flow(flow: Flow[Any, Any], **limits: Any) -> AsyncGenerator[Servi
 
 @asynccontextmanager
 async def open_flows(
-    flows: Mapping[str, Flow[Any, Any]], limits: Limits
+    flows: Mapping[str, Flow[Any, Any]], limits: Limits, *, replies: bool = True
 ) -> AsyncGenerator[dict[str, Service], None]:
     """Check the flows and open them together: modules that are equal are opened once, also across flows.
 
+    `replies`: what the last stages give is replied to the client.
     Raises: FlowError for the first flow with faults; ModuleOpenError.
     """
+    from .check import check, guards  # with typeguard, which a program that only imports ezflow need not load
+
     reports = {name: check(flow) for name, flow in flows.items()}
     for report in reports.values():
         if not report.ok:
@@ -82,7 +87,7 @@ async def open_flows(
             for name, report in reports.items():
                 checks = guards(report, limits.debug)
                 bound = map_stages(
-                    bind(report.flow.shown()),  # what the last stages give is replied
+                    bind(report.flow.shown() if replies else report.flow),
                     lambda stage, checks=checks: attrs.evolve(  # type: ignore[misc]
                         stage, module=copies[stage.module], guard=checks.get(stage.index)
                     ),
@@ -109,14 +114,20 @@ async def collect(
     Raises: FlowError; ModuleOpenError; InputError; TurnFailed with what the stages raised.
     """
     outputs: list[Any] = []
-    async with open_flow(flow, **limits) as service, service.session("script") as session:
+    async with (
+        open_flows({"": flow}, Limits(**limits), replies=False) as services,
+        services[""].session("script") as session,
+    ):
         turn = session.collecting(options, outputs)
-        async with turn, trio.open_nursery() as nursery:
-            nursery.start_soon(_feed, turn, items)
-            reason = None
-            async for event in turn:
-                reason = event.reason
-            nursery.cancel_scope.cancel()  # a flow may end before its input does
+        reason = None
+        try:
+            async with turn, trio.open_nursery() as nursery:
+                nursery.start_soon(_feed, turn, items)
+                async for event in turn:
+                    reason = event.reason
+                nursery.cancel_scope.cancel()  # a flow may end before its input does
+        except ExceptionGroup as group:
+            raise flat(group)[0] from None  # of one: what the items, or the feeding of them, raised
     if reason == "timeout":
         raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.limits.turn_s:g} s")])
     if turn.errors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 import attrs
@@ -12,7 +12,6 @@ import trio
 
 from .channels import Inbox, ReceiverGone, Single, Sink, channel
 from .combine.latest import Latest
-from .convert import structure
 from .errors import InputError, StageError, StageStuck, TurnClosedError, flat
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut
@@ -69,6 +68,7 @@ class Session:
         self._starting = trio.Lock()
         self._turn: OpenTurn | None = None
         self._turns = 0
+        self._guards: dict[int, Callable[[object], None]] = {}
 
     def turn(
         self, item: Any, *, entry: int | str = 0, options: Mapping[str, Any] | None = None
@@ -107,9 +107,20 @@ class Session:
         assert flow is not None
         return OpenTurn(self, flow, read_options(options or {}, self.stages), inbox, sink)
 
+    def guard(self, stage: Stage) -> Callable[[object], None]:
+        """What checks the items that are fed to a stage."""
+        made = self._guards.get(stage.index)
+        if made is None:
+            from .check import guard
+
+            made = self._guards[stage.index] = guard(stage, by_typeguard=self.limits.debug)
+        return made
+
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
         async with self._starting:
+            if turn.id:
+                return  # one task feeds it and another reads it: the first of them has started it
             if self._turn is not None:
                 await self._turn.aclose()
             if self.closing:
@@ -132,7 +143,8 @@ class Session:
             self._wake()
             if not self.leases and not self.limits.idle_s:
                 with trio.CancelScope(shield=True):
-                    await self.gone.wait()
+                    while not (self.leases or self.gone.is_set()):  # or somebody else holds it again
+                        await self._changed.wait()
 
     async def hold(self, forget: Callable[[], None]) -> None:
         """Own the nursery until nobody has needed the session for `idle_s`; then end its turn."""
@@ -144,12 +156,18 @@ class Session:
                 self.closing = True
                 forget()
                 if self._turn is not None:
-                    await self._turn.aclose()
+                    with suppress(StageStuck):  # logged; one user's stuck stage must not end the others
+                        await self._turn.aclose()
+                self._end()  # those who leave need not wait for a stage that is stuck
                 nursery.cancel_scope.cancel()
         finally:
             self.closing = True
             forget()
-            self.gone.set()
+            self._end()
+
+    def _end(self) -> None:
+        self.gone.set()
+        self._wake()
 
     async def _idle(self) -> None:
         while True:
@@ -187,9 +205,9 @@ class OpenTurn:
         self._flow = flow
         self._options = options
         self._sink = sink
-        self._heads = heads(flow)
+        self._guards = [session.guard(stage) for stage in heads(flow)]
         self._give, self._take = channel(session.limits.capacity)
-        self._inbox = inbox or _Feed(self._take)
+        self._inbox = _Feed(inbox or self._take)
         self._scope = trio.CancelScope()
         self._left = trio.Event()
         self._input_ended = inbox is not None
@@ -221,12 +239,13 @@ class OpenTurn:
     async def interrupt(self) -> None:
         """Stop the running reply and go on listening: returns when its stages have left.
 
-        Ends each run of a `Latest`; without one, the item being processed. Nothing happens when none is at work.
+        Ends each run of a `Latest`; without one, what is at work on the items taken so far. Nothing happens when
+        nothing has been taken.
         """
         state = await self._begun()
         runs = [run for run in state.runs if run.parent is not None and run.parent.number == 0]
         if not has_latest(self._flow):
-            runs = list(state.runs)
+            runs = list(state.runs) if self._inbox.taken else []
         for run in runs:
             await state.finish(run)
 
@@ -252,7 +271,7 @@ class OpenTurn:
             if self._state.ear.untaken(root):
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
-            self._state.close_runs(cut=True)
+            self._state.close_runs(cut=self._end.reason != "done")
 
     def __aiter__(self) -> Self:
         return self
@@ -275,10 +294,8 @@ class OpenTurn:
         await self.aclose()
 
     def check_item(self, item: object) -> None:
-        from .check import guard
-
-        for stage in self._heads:
-            guard(stage, by_typeguard=True)(item)
+        for guard in self._guards:
+            guard(item)
 
     async def _begun(self) -> TurnState:
         if self._state is None:
@@ -350,6 +367,7 @@ class OpenTurn:
             finally:
                 run.left.set()
             run = state.new_run(None)
+            self._inbox.taken = False
 
     def _fail(self, state: TurnState, error: BaseException) -> None:
         """Every error becomes an event that names its stage, and a log entry with its traceback."""
@@ -366,19 +384,24 @@ class OpenTurn:
 
 
 class _Feed:
-    """A live turn's input: it outlives the flow's runs, which close what they are given."""
+    """A turn's input: it outlives the flow's runs, which close what they are given."""
 
     def __init__(self, inbox: Inbox[Any]) -> None:
         self._inbox = inbox
+        self.taken = False  # has this run taken anything?
 
     async def receive(self) -> Any:
-        return await self._inbox.receive()
+        item = await self._inbox.receive()
+        self.taken = True
+        return item
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
-        return await self._inbox.__anext__()
+        item = await self._inbox.__anext__()
+        self.taken = True
+        return item
 
     def close(self) -> None:
         pass
@@ -405,6 +428,8 @@ def read_options(given: Mapping[str, Any], stages: Sequence[Stage]) -> dict[str,
 
     Where both are given, the stage's own counts. Raises: InputError with the path.
     """
+    from .convert import structure
+
     read: dict[str, dict[type, Any]] = {}
     known: list[str] = []
     for stage in stages:

@@ -113,11 +113,15 @@ class Ear:
 
     async def put(self, note: Note) -> None:
         """Queue what a stage says. Atomic with respect to cancellation."""
-        await self.room()
+        await self._vacancy()
         self.tell(note)
 
     async def room(self) -> None:
         """Wait until fewer notes are held than the capacity."""
+        await self._vacancy()
+        self._room.unpark()  # it puts nothing there itself, so whoever waits next may
+
+    async def _vacancy(self) -> None:
         self._puts += 1
         await breathe(self._puts)
         while len(self._notes) >= self._capacity:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
-from ..channels import Outbox, ReceiverGone, Single, Tapped
+from ..channels import Inbox, Outbox, ReceiverGone, Single, Tapped
 from ..errors import StageError, flat
 from ..flow import Flow
 from ..turn import Turn
 
-__all__ = ["Counting", "once", "stage_errors"]
+__all__ = ["Counting", "each", "once", "stage_errors"]
+
+
+async def each(
+    one: Callable[[Any, Counting, Turn], Awaitable[None]], inbox: Inbox[Any], outbox: Outbox[Any], turn: Turn
+) -> None:
+    """Do `one(item, out, turn)` for each item, until the input ends or nobody takes what comes out."""
+    try:
+        async for item in inbox:
+            out = Counting(outbox)
+            await one(item, out, turn)
+            if out.gone:
+                return
+    finally:
+        inbox.close()
+        outbox.close()
 
 
 async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:
@@ -20,19 +36,26 @@ async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn)
 
 
 class Counting(Tapped):
-    """An outbox that knows whether anything went through it."""
+    """An outbox that knows whether anything went through it, and whether its taker has finished.
 
-    __slots__ = ("_gone", "_outbox", "given")
+    A stage that nobody takes from ends quietly: the combinator around it has to ask here, or it would go on.
+    """
+
+    __slots__ = ("_outbox", "given", "gone")
 
     def __init__(self, outbox: Outbox[object]) -> None:
         super().__init__()
         self._outbox = outbox
-        self._gone = False
         self.given = 0
+        self.gone = False
 
     async def send(self, item: object) -> None:
         self.given += 1
-        await self._outbox.send(item)
+        try:
+            await self._outbox.send(item)
+        except ReceiverGone:
+            self.gone = True
+            raise
         if self.tap is not None:
             self.tap(item)
 

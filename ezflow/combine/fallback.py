@@ -14,7 +14,7 @@ from ..channels import Inbox, Outbox
 from ..flow import Flow, as_flow
 from ..turn import Turn
 from .around import Choice
-from .each import Counting, once, stage_errors
+from .each import Counting, each, once, stage_errors
 
 __all__ = ["fallback"]
 
@@ -38,12 +38,7 @@ def fallback(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
 @attrs.frozen(repr=False)
 class Fallback(Choice[In, Out]):
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        try:
-            async for item in inbox:
-                await self._one(item, outbox, turn)
-        finally:
-            inbox.close()
-            outbox.close()
+        await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         *earlier, last = self.parts

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from ..channels import Inbox, Outbox, Single
+from ..channels import Inbox, Outbox
 from ..turn import Run, Turn
 from .around import Around
+from .each import Counting, once
 
 __all__ = ["Latest"]
 
@@ -34,14 +35,18 @@ class Latest(Around[In, Out]):
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         state = turn.state
         current: Run | None = None
+        out: Counting | None = None
         try:
             async with trio.open_nursery() as nursery:
                 async for item in inbox:
                     if current is not None:
                         await state.finish(current)
+                    if out is not None and out.gone:
+                        break
                     await state.ear.room()
                     current = state.new_run(turn.own_run)
-                    nursery.start_soon(self._one, current, item, outbox.clone(), turn.within(current))
+                    out = Counting(outbox)
+                    nursery.start_soon(self._one, current, item, out, turn.within(current))
         finally:
             inbox.close()
             outbox.close()
@@ -49,7 +54,6 @@ class Latest(Around[In, Out]):
     async def _one(self, run: Run, item: Any, outbox: Outbox[Out], turn: Turn) -> None:
         try:
             with run.scope:
-                await self.flow.run(Single(item), outbox, turn)
+                await once(self.flow, item, outbox, turn)
         finally:
-            outbox.close()
             run.left.set()

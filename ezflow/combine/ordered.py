@@ -29,7 +29,7 @@ def ordered(flow: Flow[A, B], limit: int) -> Flow[A, B]:
     """Up to `limit` items at work in `flow` at once; outputs and replies leave in the order of the inputs.
 
     Each item has a run of its own. What a later item gives waits, bounded by the join's capacity, until the
-    earlier ones are through. The first error ends all.
+    earlier ones are through. The first error ends all; so does a taker that has finished.
     Raises: ValueError for a limit below 1.
     """
     return Ordered(flow, limit)
@@ -43,15 +43,12 @@ class Ordered(Around[In, Out]):
         slots = trio.Semaphore(self.limit)
         lanes_in, lanes_out = channel(self.limit)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_release, lanes_out, outbox, turn)
+            nursery.start_soon(_release, lanes_out, outbox, turn, nursery.cancel_scope)
             try:
                 async for item in inbox:
                     await slots.acquire()
                     give, take = channel(turn.capacity)
-                    try:
-                        await lanes_in.send(take)
-                    except ReceiverGone:
-                        break
+                    await lanes_in.send(take)
                     nursery.start_soon(self._one, item, give, slots, turn)
             finally:
                 inbox.close()
@@ -75,7 +72,9 @@ class _Lane:
         await self._lane.send(note)
 
 
-async def _release(lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn) -> None:
+async def _release(
+    lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn, all_of_it: trio.CancelScope
+) -> None:
     try:
         async for lane in lanes:
             async for entry in lane:
@@ -84,7 +83,7 @@ async def _release(lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn) ->
                 else:
                     await outbox.send(entry)
     except ReceiverGone:
-        pass  # nobody takes the outputs any more: closing the lanes tells the runs
+        all_of_it.cancel()  # nobody takes the outputs any more: what is still at work is at work for nobody
     finally:
         lanes.close()
         outbox.close()

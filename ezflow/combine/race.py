@@ -15,7 +15,7 @@ from ..channels import Inbox, Outbox, ReceiverGone, Tapped
 from ..flow import Flow, as_flow
 from ..turn import Note, Turn
 from .around import Choice
-from .each import once, stage_errors
+from .each import each, once, stage_errors
 
 __all__ = ["race"]
 
@@ -30,8 +30,8 @@ B = TypeVar("B")
 def race(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
     """Give each item to all flows; the first that gives an output goes on alone, the others are cancelled.
 
-    Replies of a flow are held until it has won; those of the losers are never heard. A flow that fails without
-    an output is out of the race (logged); if all fail, so does the turn, with all their errors.
+    Replies of a flow are held until it has won, however many; those of the losers are never heard. A flow that
+    fails without an output is out of the race (logged); if all fail, so does the turn, with all their errors.
     """
     return Race(tuple(as_flow(flow) for flow in (first, *others)))
 
@@ -39,12 +39,7 @@ def race(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
 @attrs.frozen(repr=False)
 class Race(Choice[In, Out]):
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        try:
-            async for item in inbox:
-                await self._one(item, outbox, turn)
-        finally:
-            inbox.close()
-            outbox.close()
+        await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         runners = [_Runner(outbox, turn) for _ in self.parts]
@@ -69,7 +64,9 @@ class _Runner(Tapped):
         self._turn = turn
         self._held: list[Note] = []
         self._decided = trio.Event()
+        self._telling = trio.StrictFIFOLock()
         self.rivals: list[_Runner] = []
+        self.won = False
         self.scope = trio.CancelScope()
         self.failure: BaseException | None = None
 
@@ -78,7 +75,7 @@ class _Runner(Tapped):
             with self.scope:
                 await once(flow, item, self, self._turn.heard_by(self))
         except Exception as error:
-            if self.decided or stage_errors(error) is None:
+            if self.won or stage_errors(error) is None:
                 raise
             self.failure = error
             log.warning("%r is out of the race", flow, exc_info=error)
@@ -88,14 +85,15 @@ class _Runner(Tapped):
             self._win()
         if self.scope.cancel_called:
             raise ReceiverGone("another flow won the race")
-        await self.tell()
+        if self._held:
+            await self.tell()
         await self._outbox.send(item)
         if self.tap is not None:
             self.tap(item)
 
     async def put(self, note: Note) -> None:
-        if not self.decided and len(self._held) >= self._turn.capacity:
-            await self._decided.wait()
+        # Held without a bound: if each flow waited for room before its first output, none would ever win.
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._held.append(note)
         if self.decided:
             await self.tell()
@@ -105,15 +103,18 @@ class _Runner(Tapped):
         return self._decided.is_set()
 
     def _win(self) -> None:
+        self.won = True
         self._decided.set()
         for rival in self.rivals:
             rival._decided.set()
             rival.scope.cancel()
 
     async def tell(self) -> None:
-        while self._held:
-            await self._turn.hearing.put(self._held[0])
-            self._held.pop(0)
+        # One at a time: two stages that both told the first note would send it twice and lose the second.
+        async with self._telling:
+            while self._held:
+                await self._turn.hearing.put(self._held[0])
+                self._held.pop(0)
 
     def clone(self) -> _Runner:
         return self

@@ -15,7 +15,7 @@ from ..channels import Inbox, Outbox
 from ..flow import Flow
 from ..turn import Turn
 from .around import Around
-from .each import Counting, once, stage_errors
+from .each import Counting, each, once, stage_errors
 
 __all__ = ["retry"]
 
@@ -43,12 +43,7 @@ class Retry(Around[In, Out]):
     wait_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        try:
-            async for item in inbox:
-                await self._one(item, outbox, turn)
-        finally:
-            inbox.close()
-            outbox.close()
+        await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         for attempt in range(1, self.attempts):

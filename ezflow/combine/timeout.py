@@ -16,7 +16,7 @@ from ..flow import Flow
 from ..stage import stages_of
 from ..turn import Turn
 from .around import Around
-from .each import once
+from .each import each, once
 
 __all__ = ["timeout"]
 
@@ -41,12 +41,7 @@ class Timeout(Around[In, Out]):
     seconds: float = attrs.field(validator=attrs.validators.gt(0))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        try:
-            async for item in inbox:
-                await self._one(item, outbox, turn)
-        finally:
-            inbox.close()
-            outbox.close()
+        await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         with trio.move_on_after(self.seconds) as scope:

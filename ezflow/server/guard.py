@@ -1,15 +1,13 @@
 """hypercorn 0.18, hardened: no client can end the server, fill its memory or hold a connection for ever.
 
-hypercorn's connections are not walled off from one another: an exception in one ends the process, a client
-that does not read blocks the shutdown. `serve` runs hypercorn's own worker with `GuardedServer` in place of
-its `TCPServer`: each connection is a cancel scope whose faults are logged and end nothing else; it speaks
-HTTP/1.1 and WebSocket without permessage-deflate (HTTP/2 belongs to a reverse proxy); each wait for the client
-has a deadline, but while a response streams the client may be silent for as long as it likes.
+`serve` runs hypercorn's own worker with `GuardedServer` in place of its `TCPServer`: each connection is a
+cancel scope whose faults are logged and end nothing else; it speaks HTTP/1.1 and WebSocket, and leaves HTTP/2
+to a reverse proxy; each wait for the client has a deadline, but to a response it may listen in silence.
 
 Nothing in hypercorn is replaced: the worker is a copy of its function with one global name of its own, the
 rest are subclasses. What they override is private, so hypercorn is pinned exactly. tests/server/test_guard.py
-shows each defect beside its cure, and in `test_a_plain_server_beside_a_guarded_one_still_speaks_http2` that
-other hypercorn servers of the process stay as they are.
+shows each defect beside its cure, and that a plain server in the same process is as it was
+(`test_a_plain_server_beside_a_guarded_one_still_speaks_http2`).
 
 Source: hypercorn 0.18.0, trio/{run,tcp_server,task_group}.py and protocol/{h11,ws_stream}.py.
 """
@@ -40,6 +38,8 @@ if TYPE_CHECKING:
 
     from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ASGISendEvent, Scope
 
+__all__ = ["GuardedConfig", "GuardedServer", "serve"]
+
 log = logging.getLogger("ezflow.server")
 
 # A write's deadline starts anew with each piece: a large body may take a slow client long, a piece may not.
@@ -52,20 +52,17 @@ class GuardedConfig(Config):
     """hypercorn's settings with defaults that bound what one client can hold, and three more, in seconds.
 
     `write_timeout_s`: the client must take 64 KiB within it. `head_timeout_s`: from the first byte of a
-    request's head to its last. `body_timeout_s`: between two reads of a request's body. hypercorn's
-    `read_timeout` is not used: it would also end a response to which a client listens in silence. A WebSocket
-    client that sends nothing, not even a pong, for two `websocket_ping_interval` is taken for gone.
+    request's head to its last. `body_timeout_s`: between two reads of a request's body. (hypercorn's own
+    `read_timeout` would end a response whose listener is silent.) A WebSocket client that sends nothing, not
+    even a pong, for two `websocket_ping_interval` is taken for gone.
 
-    Takes the addresses to bind ("127.0.0.1:0", "[::]:3421", "unix:/run/ezflow.sock") and PEM files for TLS.
+    Takes addresses to bind ("127.0.0.1:0", "[::]:3421", "unix:/run/ezflow.sock"), and PEM files for TLS.
     """
 
     def __init__(self, *bind: str, certfile: str | None = None, keyfile: str | None = None) -> None:
-        if bind:
-            self.bind = list(bind)
-        self.certfile = certfile
-        self.keyfile = keyfile
-        self.write_timeout_s = 10.0
-        self.head_timeout_s = 10.0
+        self.bind = list(bind) or self.bind
+        self.certfile, self.keyfile = certfile, keyfile
+        self.write_timeout_s = self.head_timeout_s = 10.0
         self.body_timeout_s = 30.0
         self.alpn_protocols = ["http/1.1"]
         self.backlog = 1024
@@ -88,15 +85,13 @@ async def serve(
 ) -> None:
     """Serve an ASGI application until `shutdown_trigger` returns, as `hypercorn.trio.serve` does.
 
-    Listens before it reports its URLs. After the trigger it takes no new connection, closes the idle ones, and
-    cancels the others `config.graceful_timeout` later, whatever their clients do.
-
-    Raises: OSError for an address that cannot be bound; hypercorn's errors for an application that fails in
-    its lifespan. Never an exception of a connection.
+    Listens before it reports its URLs. Then takes no new connection, closes the idle ones, and cancels the
+    others `config.graceful_timeout` later, whatever their clients do. No exception of a connection leaves it.
+    Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
-    worker = FunctionType(worker_serve.__code__, {**worker_serve.__globals__, "TCPServer": GuardedServer})
-    asgi = ASGIWrapper(app)
-    await worker(asgi, config, sockets=None, shutdown_trigger=shutdown_trigger, task_status=task_status)
+    options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}
+    names = {**worker_serve.__globals__, "TCPServer": GuardedServer}
+    await FunctionType(worker_serve.__code__, names)(ASGIWrapper(app), config, **options)
 
 
 class HTTP11(H11Protocol):
@@ -106,10 +101,7 @@ class HTTP11(H11Protocol):
         """Leave every request to HTTP/1.1: hypercorn answers `Upgrade: h2c` and `PRI *` with HTTP/2."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Hide the extensions a WebSocket client offers: hypercorn always accepts permessage-deflate.
-
-        With it, one frame dropped by a cancelled send leaves every later frame unreadable.
-        """
+        """Hide permessage-deflate, with which a frame dropped by a cancelled send spoils every later one."""
         kept = [header for header in request.headers if header[0] != b"sec-websocket-extensions"]
         if len(kept) < len(request.headers):
             method, target, version = request.method, request.target, request.http_version
@@ -131,8 +123,7 @@ class Applications(TaskGroup):
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start one; gives what puts an event into its queue, and waits while that is full.
 
-        It never waits for an application that has ended, and one whose client has left is cancelled unless it
-        ends by itself within DISCONNECT_PATIENCE_S: it may be too far behind to read of it.
+        One whose client has left, and that may be too far behind to read of it, is soon cancelled.
         """
         into, out_of = trio.open_memory_channel[Any](config.max_app_queue_size)
         app_scope = trio.CancelScope()
@@ -154,8 +145,6 @@ class Applications(TaskGroup):
 class GuardedServer(TCPServer):
     """One connection, from its handshake to its end; trio.serve_listeners closes the stream after it."""
 
-    _scope: trio.CancelScope
-    _http: HTTP11
     _writing: trio.CancelScope | None = None
     _head_begun = False
 
@@ -191,41 +180,35 @@ class GuardedServer(TCPServer):
             await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        """Do what the protocol asks for: write, close, begin or end a time of idleness.
-
-        The last two are shielded: Quart cancels an application at its response's end, which must not keep the
-        connection from being closed or its time of idleness from being counted.
-        """
+        """Do as the protocol asks, in part shielded: Quart cancels an application that ends its response."""
         if isinstance(event, RawData):
-            return await self._write(event.data)
-        with trio.CancelScope(shield=True):
-            if isinstance(event, Closed):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self.stream)
-            elif isinstance(event, Updated):
-                self._head_begun = False
+            await self._http.handle(event)
+        elif isinstance(event, Updated):
+            self._head_begun = False
+            with trio.CancelScope(shield=True):
                 await self.idle_task.stop()
                 if event.idle:
                     await self.idle_task.restart(self._task_group, self._idle_timeout)
-        if isinstance(event, Closed):
-            await self._http.handle(event)
 
     async def _write(self, data: bytes) -> None:
         """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame."""
         async with self.send_lock:
             if self._scope.cancel_called:
                 return
-            with trio.CancelScope(shield=True) as self._writing, suppress(trio.ClosedResourceError):
-                try:
-                    for start in range(0, len(data), PIECE_BYTES):
-                        self._writing.deadline = trio.current_time() + self._limits.write_timeout_s
-                        await self.stream.send_all(data[start : start + PIECE_BYTES])
-                except trio.BrokenResourceError:
-                    self._scope.cancel()
-            if self._writing.cancelled_caught:
-                self._scope.cancel()
+            gone = suppress(trio.BrokenResourceError, trio.ClosedResourceError)
+            with trio.CancelScope(shield=True) as self._writing, gone:
+                for start in range(0, len(data), PIECE_BYTES):
+                    self._writing.deadline = trio.current_time() + self._limits.write_timeout_s
+                    await self.stream.send_all(data[start : start + PIECE_BYTES])
+                return
+            self._scope.cancel()
 
     async def _end_write_when_cancelled(self) -> None:
-        """When the connection is cancelled, as at the end of a shutdown, cancel the write that is shielded."""
+        """When the connection is cancelled, as at the end of a shutdown, cancel its shielded write."""
         try:
             await trio.sleep_forever()
         finally:
@@ -241,12 +224,15 @@ class GuardedServer(TCPServer):
             except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
                 break
             await self._http.handle(RawData(data))
-            stream = self._http.stream
+            connection, stream = self._http.connection, self._http.stream
             # hypercorn has refused this message by its size, but would go on to store the rest of it.
             too_big = isinstance(stream, WSStream) and stream.buffer.length > stream.buffer.max_length
             if too_big or data == b"":
                 break
-            await self._time_head()
+            in_head = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
+            if in_head and not self._head_begun:
+                self._head_begun = True
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
         await self._http.handle(Closed())
 
     def _patience(self) -> float:
@@ -255,13 +241,6 @@ class GuardedServer(TCPServer):
         if isinstance(connection, H11WSConnection):
             return 2 * (self.config.websocket_ping_interval or inf)
         return self._limits.body_timeout_s if connection.their_state is h11.SEND_BODY else inf
-
-    async def _time_head(self) -> None:
-        connection = self._http.connection
-        begun = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
-        if begun and not self._head_begun:
-            self._head_begun = True
-            await self.idle_task.restart(self._task_group, self._idle_timeout)
 
     async def _idle_timeout(self) -> None:
         limit = self._limits.head_timeout_s if self._head_begun else self._limits.keep_alive_timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import trio
 
@@ -85,6 +86,10 @@ async def _drained(stages: int, items: int) -> int:
         count = 0
         async for _ in take:
             count += 1
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    take.receive_nowait()
+                    count += 1
     return count
 
 

@@ -1,0 +1,1 @@
+"""Speech to text: Audio or Utterance in, str out."""

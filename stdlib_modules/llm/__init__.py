@@ -1,0 +1,1 @@
+"""Language models: text in, the answer as it is written."""

@@ -1,0 +1,206 @@
+"""`LocalLLM`: a language model in this process, llama.cpp behind a loopback port of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ezflow import Module, Turn, module, resource
+from ezflow.weights import require
+
+from .chat import LLMError, LLMOptions, completion, messages, prompt_bytes, recent
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+    from xllamacpp import Server
+
+__all__ = ["SYSTEM_PROMPT", "LLMError", "LLMOptions", "LocalLLM"]
+
+# The examples carry the style to a small model better than rules do, and it knows more facts after them.
+SYSTEM_PROMPT = """\
+You are a voice assistant. Your answers are read aloud: answer in one or two short, plain sentences, \
+without lists or markdown.
+
+User: Who are you?
+Assistant: I am a voice assistant that runs on your own computer.
+
+User: What is the capital of France?
+Assistant: The capital of France is Paris.
+
+User: How many minutes are in an hour?
+Assistant: There are sixty minutes in an hour."""
+
+# Natural text has more in every script; where a text has less, the server says so, and more is left out.
+BYTES_PER_TOKEN = 3
+
+at_least_1 = attrs.validators.ge(1)
+
+
+@module(options=LLMOptions, key="LLM")
+class LocalLLM(Module[str, str]):
+    """Answers a text, in pieces as the model writes them, with the session's history in mind.
+
+    Runs a GGUF file inside this process: `model` is its path, or None for what `ezflow models pull` brought. With
+    `url`, that OpenAI-compatible server answers instead and nothing is loaded: `model` is then a name it knows,
+    and `api_key_env` the environment variable that holds its key, if it wants one.
+
+    Cancelling a turn closes its connection, which frees the model for the next one; more than `n_parallel` turns
+    at once wait for each other. A conversation that outgrows `n_ctx` tokens loses its oldest messages, several at
+    a time. Pieces wait while the next stage is busy.
+
+    Takes: what a user said. Gives: pieces of the answer, which concatenate to it.
+    Raises: LLMError; WeightsMissing when the default weights have not been pulled.
+    Source: llama.cpp, in the package xllamacpp.
+    """
+
+    model: str | None = None
+    url: str | None = None
+    api_key_env: str | None = None
+    system_prompt: str = SYSTEM_PROMPT
+    max_tokens: int = attrs.field(default=256, validator=at_least_1)
+    temperature: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    n_ctx: int = attrs.field(default=2048, validator=at_least_1)
+    n_parallel: int = attrs.field(default=2, validator=at_least_1)
+    threads: int | None = attrs.field(default=None, validator=attrs.validators.optional(at_least_1))
+
+    http: AsyncClient = resource()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        if self.url is not None:
+            key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
+            async with self._client(self.url, key) as self.http:
+                yield
+            return
+        llama = _Llama()
+        try:
+            await trio.to_thread.run_sync(self._load, llama)
+            async with self._client(f"{llama.address}/v1", llama.key, loopback=True) as self.http:
+                await self._warm_up()
+                yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(llama.close)
+
+    async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:
+        options = turn.options[LLMOptions]
+        system = self.system_prompt if options.system_prompt is None else options.system_prompt
+        limit = self.max_tokens if options.max_tokens is None else options.max_tokens
+        warmth = self.temperature if options.temperature is None else options.temperature
+        room = BYTES_PER_TOKEN * (self.n_ctx - limit) - prompt_bytes(system) - prompt_bytes(text)
+        history = recent(turn.history.messages, room)
+        turn.remember(text)
+        while True:
+            body = self._body(messages(system, history, text), limit, warmth)
+            try:
+                async with aclosing(completion(self.http, body)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+            except LLMError as error:
+                if error.kind != LLMError.TOO_LONG or not history:
+                    raise
+                history = history[(len(history) + 1) // 2 :]
+
+    def _body(self, prompt: list[dict[str, str]], max_tokens: int, temperature: float) -> dict[str, Any]:
+        body = {"messages": prompt, "max_tokens": max_tokens, "temperature": temperature}
+        return body | {"model": self.model or "default"}
+
+    def _client(self, url: str, key: str, loopback: bool = False) -> AsyncClient:
+        with self.needs("httpx2", extra="embedded"):
+            import httpx2
+
+        # A connection that is kept open occupies one of the few threads that llama.cpp answers with.
+        limits = httpx2.Limits(max_keepalive_connections=0) if loopback else httpx2.Limits()
+        return httpx2.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(None, connect=5.0),
+            limits=limits,
+            trust_env=not loopback,  # a proxy of the environment is not for this process's own port
+        )
+
+    def _load(self, llama: _Llama) -> None:
+        with self.needs("xllamacpp", extra="embedded"):
+            from xllamacpp import CommonParams
+
+        params = CommonParams()
+        params.model.path = str(require() if self.model is None else _gguf(self.model))
+        params.n_parallel = self.n_parallel
+        params.n_ctx = self.n_ctx * self.n_parallel
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads or _cores()
+        # What a prompt shares with the one before is not read again, also when its oldest messages are gone.
+        params.n_cache_reuse = 32
+        params.slot_prompt_similarity = 0.01
+        params.cache_ram_mib = 512
+        llama.open(params)
+
+    async def _warm_up(self) -> None:
+        """Have every slot read the system prompt before the first user waits for it."""
+        body = self._body(messages(self.system_prompt, (), "Hello"), 1, 0.0)
+
+        async def once() -> None:
+            async with aclosing(completion(self.http, body)) as pieces:
+                async for _ in pieces:
+                    pass
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.n_parallel):
+                nursery.start_soon(once)
+
+
+class _Llama:
+    """A llama.cpp server and its secret; opened and closed in worker threads, as both take their time."""
+
+    def __init__(self) -> None:
+        self.key = secrets.token_hex(16)
+        self.address = ""
+        self._server: Server | None = None
+
+    def open(self, params: Any) -> None:
+        from xllamacpp import Server
+
+        params.api_keys = [self.key]
+        params.hostnames = ["127.0.0.1"]
+        params.port = 0
+        params.ui = False
+        params.verbosity = -1
+        try:
+            server = self._server = Server(params)
+        except RuntimeError as error:
+            raise LLMError(
+                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory "
+                f"for it and for {params.n_ctx} tokens: another file, or a smaller n_ctx or n_parallel."
+            ) from error
+        self.address = server.listening_address
+
+    def close(self) -> None:
+        """Stop the server: its threads end when its last reference goes."""
+        self._server = None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gguf(model: str) -> Path:
+    """The path of a file that begins as a GGUF file does."""
+    path = Path(model).expanduser()
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise LLMError(
+            f"LocalLLM cannot read {path} ({error.strerror}): give model the path of a GGUF file, "
+            "or leave it out and run: ezflow models pull"
+        ) from error
+    if magic != b"GGUF":
+        raise LLMError(f"{path} is no GGUF file: LocalLLM(model=...) takes the path of one.")
+    return path

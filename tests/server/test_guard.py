@@ -1,0 +1,694 @@
+"""Each defect of hypercorn 0.18, shown on plain hypercorn, and its cure, shown on the guarded server.
+
+A test marked `both` runs one client against hypercorn as it comes ("plain") and against `guard.serve`
+("guarded"). A release of hypercorn that mends a defect fails the plain half: the guard can lose that part.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import h2.config
+import h2.connection
+import h2.events
+import hypercorn.trio
+import pytest
+import trio
+import trustme
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.run import worker_serve
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from quart import Response, request, websocket
+from quart_trio import QuartTrio
+from trio_websocket import connect_websocket_url
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection as Frames
+from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.events import Request as Upgrade
+from wsproto.extensions import PerMessageDeflate
+
+from ezflow.server import guard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from wsproto.extensions import Extension
+
+both = pytest.mark.parametrize("guarded", [pytest.param(False, id="plain"), pytest.param(True, id="guarded")])
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+GET_ENDLESS = b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = (
+    b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
+)
+UPGRADE_H2C = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+)
+NOT_WITHIN_S = 0.4  # how long a test watches a thing not happen
+FAR_S = 60.0  # a timeout that must not be what ends a connection
+ENDLESS_BYTES = 32 * 2**20
+SENT_TEXT = "a text that is sent again and again"
+
+
+class Seen:
+    """What a test's application has seen of its client."""
+
+    def __init__(self) -> None:
+        self.began, self.left, self.go = trio.Event(), trio.Event(), trio.Event()
+        self.sent_bytes = 0
+
+
+def an_app(seen: Seen) -> QuartTrio:
+    app = QuartTrio(__name__)
+
+    @app.route("/", methods=["GET", "POST"])
+    async def hello() -> str:
+        return "hello"
+
+    @app.route("/upload", methods=["POST"])
+    async def upload() -> str:
+        seen.began.set()
+        try:
+            return str(len(await request.get_data()))
+        finally:
+            seen.left.set()
+
+    @app.route("/endless")
+    async def endless() -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            seen.began.set()
+            try:
+                while seen.sent_bytes < ENDLESS_BYTES:
+                    yield bytes(2**16)
+                    seen.sent_bytes += 2**16
+                await trio.sleep_forever()
+            finally:
+                seen.left.set()
+
+        response = Response(chunks())
+        response.timeout = None
+        return response
+
+    @app.route("/one-chunk-then-silence")
+    async def one_chunk_then_silence() -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            try:
+                yield b"one chunk"
+                await trio.sleep_forever()
+            finally:
+                seen.left.set()
+
+        return Response(chunks())
+
+    @app.websocket("/echo")
+    async def echo() -> None:
+        try:
+            while True:
+                await websocket.send(await websocket.receive())
+        finally:
+            seen.left.set()
+
+    @app.websocket("/reads-nothing")
+    async def reads_nothing() -> None:
+        await websocket.accept()
+        try:
+            await seen.go.wait()
+        finally:
+            seen.left.set()
+
+    @app.websocket("/cancels-a-send")
+    async def cancels_a_send() -> None:
+        await websocket.accept()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await websocket.send(f"{SENT_TEXT} 1")
+        await websocket.send(f"{SENT_TEXT} 2")
+
+    return app
+
+
+class Running:
+    """A server in this process: where it listens, and what became of it."""
+
+    def __init__(self) -> None:
+        self.stop, self.ended = trio.Event(), trio.Event()
+        self.port = 0
+        self.clients: list[trio.SocketStream] = []
+        self.fault: BaseException | None = None
+
+    async def connect(self, receive_buffer: int | None = None) -> trio.SocketStream:
+        client = trio.socket.socket()
+        if receive_buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await client.connect(("127.0.0.1", self.port))
+        self.clients.append(trio.SocketStream(client))
+        return self.clients[-1]
+
+    async def websocket(self, path: bytes) -> trio.SocketStream:
+        client = await self.connect()
+        await client.send_all(UPGRADE % (path, b""))
+        await read_until(client, b"\r\n\r\n")
+        return client
+
+    async def answers(self) -> bool:
+        """Whether a new client gets its answer."""
+        if self.ended.is_set():
+            return False
+        async with await self.connect() as client:
+            await client.send_all(GET)
+            return b"hello" in await read_until(client, b"hello")
+
+
+@asynccontextmanager
+async def serving(app: Any, *, guarded: bool = True, **settings: Any) -> AsyncGenerator[Running, None]:
+    """Serve the application for the time of the block, which has ten seconds."""
+    config = guard.GuardedConfig() if guarded else Config()
+    config.bind = ["127.0.0.1:0"]
+    if not guarded:
+        config.errorlog = None
+    for name, value in settings.items():
+        setattr(config, name, value)
+    run: Any = guard.serve if guarded else hypercorn.trio.serve
+    server = Running()
+
+    async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
+        try:
+            await run(app, config, shutdown_trigger=server.stop.wait, task_status=task_status)
+        except (Exception, BaseExceptionGroup) as fault:
+            server.fault = fault
+            if not isinstance(fault, Exception):
+                raise  # it holds the Cancelled of this test's own end
+        finally:
+            server.ended.set()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            url = (await nursery.start(serve))[0]
+            server.port = int(url.rpartition(":")[2])
+            try:
+                yield server
+            finally:
+                for client in server.clients:
+                    await trio.aclose_forcefully(client)
+            nursery.cancel_scope.cancel()
+
+
+async def read_until(client: trio.abc.ReceiveStream, ending: bytes) -> bytes:
+    """What the server sends up to `ending`, or to the end of the connection."""
+    data = b""
+    try:
+        while ending not in data and (more := await client.receive_some()):
+            data += more
+    except trio.BrokenResourceError:
+        pass
+    return data
+
+
+async def read_to_end(client: trio.abc.ReceiveStream) -> bytes:
+    return await read_until(client, b"\0never\0")
+
+
+async def happens(event: trio.Event, within_s: float = NOT_WITHIN_S) -> bool:
+    with trio.move_on_after(within_s):
+        await event.wait()
+    return event.is_set()
+
+
+def test_the_configuration_bounds_every_wait_for_a_client() -> None:
+    config = guard.GuardedConfig("127.0.0.1:0", "[::1]:0")
+    assert config.bind == ["127.0.0.1:0", "[::1]:0"]
+    assert config.alpn_protocols == ["http/1.1"]
+    assert config.read_timeout is None
+    assert config.websocket_ping_interval
+    assert config.response_headers("h11")[0][0] == b"date"
+    assert len(config.response_headers("h11")) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(UPGRADE % (b"/echo", b"") + b"x", id="a byte after the upgrade"),
+        pytest.param(
+            UPGRADE % (b"/echo", b"Sec-WebSocket-Protocol: \xff\r\n"), id="a subprotocol in no ASCII"
+        ),
+    ],
+)
+async def test_a_bad_websocket_upgrade_ends_its_own_connection_only(
+    guarded: bool, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        bystander = await server.websocket(b"/echo")
+        attacker = await server.connect()
+        await attacker.send_all(request_bytes)
+        await read_to_end(attacker)
+        if not guarded:
+            await server.ended.wait()
+            assert isinstance(server.fault, ExceptionGroup)
+            return
+        assert await server.answers()
+        frames = Frames(ConnectionType.CLIENT)
+        await bystander.send_all(frames.send(TextMessage("still here")))
+        assert b"still here" in await read_until(bystander, b"still here")
+        (record,) = [record for record in caplog.records if record.name == "ezflow.server"]
+        assert record.levelno == logging.ERROR
+        assert record.exc_info is not None
+        assert record.exc_info[2] is not None
+
+
+@both
+async def test_cleartext_http2_is_not_spoken(guarded: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        client = await server.connect()
+        await client.send_all(UPGRADE_H2C)
+        answer = await read_until(client, b"hello" if guarded else b"101")
+        assert answer.startswith(b"HTTP/1.1 200" if guarded else b"HTTP/1.1 101")
+        assert await server.answers()
+
+
+@both
+async def test_http2_data_after_an_early_response_does_not_end_the_server(guarded: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        client = await server.connect()
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        http2.initiate_connection()
+        http2.send_headers(1, [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "x")])
+        await client.send_all(http2.data_to_send())
+        if guarded:
+            assert (await read_to_end(client)).startswith(b"HTTP/1.1 4")
+            assert await server.answers()
+            return
+        events: list[h2.events.Event] = []
+        while not any(isinstance(event, h2.events.StreamEnded) for event in events):
+            events += http2.receive_data(await client.receive_some())
+        http2.send_data(1, b"late")
+        await client.send_all(http2.data_to_send())
+        await server.ended.wait()
+        assert isinstance(server.fault, ExceptionGroup)
+
+
+@both
+async def test_a_client_that_reads_nothing_is_not_buffered_for(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, write_timeout_s=0.2) as server:
+        if guarded:
+            client = await server.connect(receive_buffer=2**14)
+            await client.send_all(GET_ENDLESS)
+            await seen.left.wait()
+            assert seen.sent_bytes < ENDLESS_BYTES / 2
+            return
+        client = await server.connect()
+        http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        http2.initiate_connection()
+        headers = [(":method", "GET"), (":path", "/endless"), (":scheme", "http"), (":authority", "x")]
+        http2.send_headers(1, headers, end_stream=True)
+        await client.send_all(http2.data_to_send())
+        while seen.sent_bytes < ENDLESS_BYTES:
+            await trio.lowlevel.checkpoint()
+
+
+@both
+async def test_a_client_that_stops_reading_is_cut_off(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, write_timeout_s=0.1) as server:
+        client = await server.connect(receive_buffer=2**14)
+        await client.send_all(GET_ENDLESS)
+        await seen.began.wait()
+        assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
+        assert await server.answers()
+        await client.aclose()
+
+
+@both
+async def test_a_client_that_stops_reading_does_not_hold_up_the_shutdown(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, graceful_timeout=0.1, write_timeout_s=FAR_S) as server:
+        client = await server.connect(receive_buffer=2**14)
+        await client.send_all(GET_ENDLESS)
+        await seen.began.wait()
+        server.stop.set()
+        assert await happens(server.ended, 2 if guarded else NOT_WITHIN_S) is guarded
+        await client.aclose()
+        await server.ended.wait()
+        assert server.fault is None
+
+
+@both
+async def test_shutdown_closes_idle_connections_at_once(guarded: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded, graceful_timeout=FAR_S) as server:
+        client = await server.connect()
+        await client.send_all(GET)
+        await read_until(client, b"hello")
+        server.stop.set()
+        assert await happens(server.ended, 2 if guarded else NOT_WITHIN_S) is guarded
+
+
+@both
+@pytest.mark.parametrize("unread", [11, 20, 21, 50])
+async def test_a_client_that_vanishes_behind_unread_messages_is_noticed(
+    guarded: bool, unread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 11 on, of which Quart's queue holds 10, plain hypercorn's disconnect is never read."""
+    monkeypatch.setattr(guard, "DISCONNECT_PATIENCE_S", 0.1)
+    seen = Seen()
+    async with serving(
+        an_app(seen), guarded=guarded, websocket_ping_interval=0.1 if guarded else None
+    ) as server:
+        client = await server.websocket(b"/reads-nothing")
+        frames = Frames(ConnectionType.CLIENT)
+        for number in range(unread):
+            await client.send_all(frames.send(TextMessage(str(number))))
+        await client.aclose()
+        assert await happens(seen.left, 3 if guarded else NOT_WITHIN_S) is guarded
+
+
+@both
+async def test_a_websocket_that_ends_with_unread_messages_is_closed(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded) as server:
+        client = await server.websocket(b"/reads-nothing")
+        frames = Frames(ConnectionType.CLIENT)
+        for number in range(30):
+            await client.send_all(frames.send(TextMessage(str(number))))
+        seen.go.set()
+        with trio.move_on_after(3 if guarded else NOT_WITHIN_S) as limit:
+            await read_to_end(client)
+        assert limit.cancelled_caught is not guarded
+
+
+@both
+async def test_a_cancelled_send_spoils_no_later_message(guarded: bool) -> None:
+    """permessage-deflate remembers the text that was never sent; only plain hypercorn accepts it."""
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        socket_stream = await server.connect()
+        client = WSConnection(ConnectionType.CLIENT)
+        offer = Upgrade(host="x", target="/cancels-a-send", extensions=[PerMessageDeflate()])
+        await socket_stream.send_all(client.send(offer))
+        texts: list[str] = []
+        extensions: list[Extension] = []
+        while more := await socket_stream.receive_some():
+            client.receive_data(more)
+            for event in client.events():
+                if isinstance(event, AcceptConnection):
+                    extensions = event.extensions
+                elif isinstance(event, TextMessage):
+                    texts.append(event.data)
+        assert bool(extensions) is not guarded
+        assert (texts == [f"{SENT_TEXT} 2"]) is guarded
+
+
+async def test_a_common_websocket_client_talks_to_the_guarded_server() -> None:
+    async with (
+        serving(an_app(Seen()), websocket_ping_interval=0.5) as server,
+        trio.open_nursery() as nursery,
+    ):
+        client = await connect_websocket_url(nursery, f"ws://127.0.0.1:{server.port}/echo")
+        await client.send_message("text")
+        assert await client.get_message() == "text"
+        await client.send_message(b"bytes" * 100_000)
+        assert await client.get_message() == b"bytes" * 100_000
+        await client.aclose()
+        assert client.closed is not None
+        assert client.closed.code == 1000
+
+
+@both
+async def test_a_websocket_client_that_answers_no_ping_is_cut_off(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, websocket_ping_interval=0.05) as server:
+        client = await server.websocket(b"/echo")
+        assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
+        await client.aclose()
+
+
+async def test_a_websocket_client_that_only_answers_pings_stays() -> None:
+    seen = Seen()
+    async with serving(an_app(seen), websocket_ping_interval=0.2) as server:
+        client = await server.websocket(b"/reads-nothing")
+        frames = Frames(ConnectionType.CLIENT)
+        pings = 0
+        while pings < 6:
+            frames.receive_data(await client.receive_some())
+            for event in frames.events():
+                assert isinstance(event, Ping)
+                pings += 1
+                await client.send_all(frames.send(event.response()))
+        assert not seen.left.is_set()
+
+
+@both
+async def test_a_websocket_message_over_the_limit_ends_the_connection(guarded: bool) -> None:
+    """Plain hypercorn answers 1009, then stores what the client goes on to send."""
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, websocket_max_message_size=1000) as server:
+        client = await server.websocket(b"/echo")
+        frames = Frames(ConnectionType.CLIENT)
+        await client.send_all(frames.send(TextMessage("x" * 1001, message_finished=False)))
+        answers: list[object] = []
+        while CloseConnection(code=1009, reason="") not in answers:
+            frames.receive_data(await client.receive_some())
+            answers += [event for event in frames.events() if not isinstance(event, Ping)]
+        assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
+
+
+async def test_a_cancelled_nursery_leaks_out_of_hypercorns_task_group_and_not_out_of_the_guard() -> None:
+    with trio.CancelScope() as beyond:
+        beyond.cancel()  # absorbs what leaks
+        with pytest.raises(trio.Cancelled):
+            async with TaskGroup() as group:
+                assert group._nursery is not None
+                group._nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+    async with trio.open_nursery() as nursery:
+        guard.Applications(nursery).spawn(trio.sleep_forever)
+        nursery.cancel_scope.cancel()
+        await trio.sleep_forever()
+
+
+async def test_a_plain_server_beside_a_guarded_one_still_speaks_http2() -> None:
+    app = an_app(Seen())
+    async with serving(app) as guarded_server, serving(app, guarded=False) as plain_server:
+        for server, answer in ((guarded_server, b"HTTP/1.1 200"), (plain_server, b"HTTP/1.1 101")):
+            client = await server.connect()
+            await client.send_all(UPGRADE_H2C)
+            assert (await read_until(client, b"\r\n\r\n")).startswith(answer)
+    assert worker_serve.__globals__["TCPServer"] is TCPServer
+
+
+async def test_a_disconnect_cancels_the_response_while_it_waits() -> None:
+    seen = Seen()
+    async with serving(an_app(seen)) as server:
+        client = await server.connect()
+        await client.send_all(b"GET /one-chunk-then-silence HTTP/1.1\r\nHost: x\r\n\r\n")
+        await read_until(client, b"one chunk")
+        await client.aclose()
+        await seen.left.wait()
+
+
+async def test_a_request_head_that_comes_byte_by_byte_for_ever_is_cut_off() -> None:
+    async with serving(an_app(Seen()), head_timeout_s=0.2, keep_alive_timeout=FAR_S) as server:
+        client = await server.connect()
+        await client.send_all(b"GET / HTTP/1.1\r\nX: ")
+        ended = trio.Event()
+
+        async def dribble() -> None:
+            while not await happens(ended, 0.02):
+                try:
+                    await client.send_all(b"x")
+                except trio.BrokenResourceError:
+                    return
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dribble)
+            assert await read_to_end(client) == b""
+            ended.set()
+        assert await server.answers()
+
+
+@both
+async def test_an_idle_connection_is_closed_after_its_answer(guarded: bool) -> None:
+    settings = {"keep_alive_timeout": 0.2, "head_timeout_s": FAR_S}
+    async with serving(an_app(Seen()), guarded=guarded, **settings) as server:
+        client = await server.connect()
+        await client.send_all(GET)
+        await read_until(client, b"hello")
+        with trio.move_on_after(2 if guarded else NOT_WITHIN_S) as limit:
+            assert await read_to_end(client) == b""
+        assert limit.cancelled_caught is not guarded
+
+
+async def test_a_connection_that_sends_nothing_is_closed() -> None:
+    async with serving(an_app(Seen()), keep_alive_timeout=0.1, head_timeout_s=FAR_S) as server:
+        assert await read_to_end(await server.connect()) == b""
+
+
+async def test_a_connection_is_kept_for_further_requests() -> None:
+    async with serving(an_app(Seen()), head_timeout_s=FAR_S) as server:
+        client = await server.connect()
+        for half in (b"", GET[:9], GET[:9], GET + GET[:9]):
+            if half:
+                await client.send_all(half)
+            await client.send_all(GET[9:] if half else GET)
+            for _ in range(half.count(GET) + 1):
+                assert b"HTTP/1.1 200" in await read_until(client, b"hello")
+
+
+@both
+async def test_an_upload_that_stalls_is_cut_off(guarded: bool) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, body_timeout_s=0.1) as server:
+        client = await server.connect()
+        await client.send_all(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234")
+        await seen.began.wait()
+        assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
+        await client.aclose()
+
+
+class SlowClient:
+    """A connection whose client sends and takes a piece each `pace_s`, on the virtual clock."""
+
+    def __init__(self, *sends: bytes, pace_s: float) -> None:
+        self.sends = list(sends)
+        self.pace_s = pace_s
+        self.taken = bytearray()
+        self.closed = trio.Event()
+        self.socket = self
+        self.family = socket.AF_UNIX
+
+    def getpeername(self) -> str:
+        return ""
+
+    getsockname = getpeername
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        with trio.move_on_after(self.pace_s if self.sends else math.inf):
+            await self.closed.wait()
+            raise trio.ClosedResourceError
+        return self.sends.pop(0)
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.sleep(self.pace_s)
+        self.taken += data
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self.closed.set()
+        await trio.lowlevel.checkpoint()
+
+
+async def serve_one(client: SlowClient, app: Any, *, guarded: bool = True, **settings: object) -> bytes:
+    """What the client has taken when its connection has ended."""
+    config: Config = guard.GuardedConfig() if guarded else Config()
+    for name, value in settings.items():
+        setattr(config, name, value)
+    server = guard.GuardedServer if guarded else TCPServer
+    await server(ASGIWrapper(app), config, WorkerContext(None), {}, client)  # type: ignore[arg-type]
+    return bytes(client.taken)
+
+
+async def slow_answer(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body, then says how long it was, three times at intervals of 100 s."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(3):
+        with trio.move_on_after(100):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await send({"type": "http.response.body", "body": b"<%d>" % length, "more_body": True})
+    await send({"type": "http.response.body", "body": b"end"})
+
+
+@both
+async def test_silence_while_a_response_streams_has_no_deadline(
+    guarded: bool, autojump_clock: object
+) -> None:
+    """hypercorn's `read_timeout` cuts it, which is why the guard has a timeout for bodies instead."""
+    timeout = {"body_timeout_s": 30} if guarded else {"read_timeout": 30}
+    answer = await serve_one(SlowClient(GET, pace_s=1), slow_answer, guarded=guarded, **timeout)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert (answer.count(b"<0>") == 3) is guarded
+    assert (b"end" in answer) is guarded
+
+
+async def test_a_slow_upload_that_goes_on_has_no_deadline(autojump_clock: object) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n"
+    client = SlowClient(head, *[b"x"] * 20, pace_s=29)
+    assert b"<20>" in await serve_one(client, slow_answer, body_timeout_s=30, write_timeout_s=FAR_S)
+
+
+@pytest.mark.parametrize(("pace_s", "arrives"), [(9, True), (11, False)])
+async def test_a_slow_reader_has_a_deadline_for_each_piece_not_for_the_whole(
+    pace_s: float, arrives: bool, autojump_clock: object
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000000")]}
+        )
+        await send({"type": "http.response.body", "body": bytes(1_000_000)})
+
+    answer = await serve_one(SlowClient(GET, pace_s=pace_s), app, write_timeout_s=10)
+    assert (len(answer) > 1_000_000) is arrives
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[dict[str, Any], ssl.SSLContext]:
+    """The server's settings and the client's context, of an authority made for the occasion."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return {"certfile": str(chain), "keyfile": str(key)}, context
+
+
+async def test_tls_serves_http1_to_a_client_that_prefers_http2(
+    tls: tuple[dict[str, Any], ssl.SSLContext],
+) -> None:
+    settings, context = tls
+    async with serving(an_app(Seen()), keep_alive_timeout=0.5, **settings) as server:
+        no_tls = await server.connect()
+        await no_tls.send_all(GET)
+        await read_to_end(no_tls)
+        transport = await server.connect()
+        client = trio.SSLStream(transport, context, server_hostname="localhost", https_compatible=True)
+        await client.send_all(GET)
+        assert (await read_until(client, b"hello")).startswith(b"HTTP/1.1 200")
+        assert client.selected_alpn_protocol() == "http/1.1"
+        assert await read_to_end(client) == b""
+        assert server.fault is None
+
+
+async def test_a_tls_client_that_stops_reading_is_cut_off(
+    tls: tuple[dict[str, Any], ssl.SSLContext],
+) -> None:
+    settings, context = tls
+    seen = Seen()
+    async with serving(an_app(seen), write_timeout_s=0.1, **settings) as server:
+        transport = await server.connect(receive_buffer=2**14)
+        client = trio.SSLStream(transport, context, server_hostname="localhost", https_compatible=True)
+        await client.send_all(GET_ENDLESS)
+        await seen.left.wait()
+        assert seen.sent_bytes < ENDLESS_BYTES / 2
