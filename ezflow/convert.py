@@ -6,7 +6,6 @@ Strict: nothing is coerced ("5" is no int), an unknown key is an error, and each
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from functools import cache
 from types import UnionType
@@ -61,7 +60,10 @@ def decode(payload: Any, in_type: Any) -> Any:
         if str in members:
             return payload
         if Audio in members or Utterance in members:
-            return _as_member(audio(payload), members)
+            try:
+                return _as_member(audio(payload), members)
+            except ValueError as error:
+                raise InputError("input", str(error)) from error
     if isinstance(payload, Audio) and (Audio in members or Utterance in members):
         return _as_member(payload, members)
     rest = tuple(member for member in members if member not in (Audio, Utterance))
@@ -75,17 +77,15 @@ def _as_member(sound: Audio, members: tuple[Any, ...]) -> Any:
 
 
 def audio(text: Any) -> Audio:
-    """Base64 of a WAV, or of PCM16 at 16 kHz, mono. Raises: InputError."""
+    """Base64 of a WAV, or of PCM16 at 16 kHz, mono. Raises: ValueError that says what is needed."""
+    needed = "sound is needed: base64 of a WAV or of PCM16 16 kHz mono"
     if not isinstance(text, str):
-        raise InputError("input", f"{_brief(text)} was given, but sound is needed: base64 of a WAV or of PCM16 16 kHz mono")
+        raise ValueError(f"{_brief(text)} was given, but {needed}")
     try:
         data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InputError("input", f"not base64 ({error}): base64 of a WAV or of PCM16 16 kHz mono is needed") from error
-    try:
-        return Audio.from_wav(data) if data[:4] == b"RIFF" else Audio(data, PCM_RATE_HZ)
     except ValueError as error:
-        raise InputError("input", str(error)) from error
+        raise ValueError(f"not base64 ({error}), but {needed}") from error
+    return Audio.from_wav(data) if data[:4] == b"RIFF" else Audio(data, PCM_RATE_HZ)
 
 
 def structure(payload: Any, cls: Any, path: str) -> Any:
@@ -124,7 +124,7 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
         known = ", ".join(field.name for field in attrs.fields(error.cl)) if attrs.has(error.cl) else ""
         return [(_under(path, key), f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
     if isinstance(error, InputError):
-        return [(path, error.problem)]
+        return [(_under(path, error.path), error.problem)]  # from a class's own validator
     if isinstance(error, KeyError):
         return [(path, "missing")]
     return [(path, str(error) or f"{show(cls)} is needed")]

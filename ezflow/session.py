@@ -90,7 +90,7 @@ class Session:
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none."""
         turn = self._turn
-        if turn is None or turn.finished:
+        if turn is None or turn.over:
             return None
         await turn.aclose()
         return turn.id
@@ -272,6 +272,13 @@ class OpenTurn:
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
             self._state.close_runs(cut=self._end.reason != "done")
+
+    @property
+    def over(self) -> bool:
+        """Have its stages left, and has the client taken all that they said?"""
+        if self.finished or self._state is None:
+            return self.finished
+        return self._left.is_set() and not self._state.ear.untaken(self._state.root)
 
     def __aiter__(self) -> Self:
         return self

@@ -31,6 +31,9 @@ class Stage(Flow[Any, Any]):
     is_shown: bool = False
     guard: Callable[[object], None] | None = attrs.field(default=None, eq=False)
 
+    def __repr__(self) -> str:
+        return self.name
+
     @property
     def in_type(self) -> Any:
         return self.module.in_type

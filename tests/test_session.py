@@ -188,9 +188,8 @@ async def test_one_turn_that_two_tasks_begin_at_once_is_begun_once(autojump_cloc
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed)
-            nursery.start_soon(feed_nothing := turn.__aenter__)
+            nursery.start_soon(turn.__aenter__)
             events = await events_of(turn)
-        assert feed_nothing is not None
         assert shape(events) == ["turn.started", "text", "turn.ended"]
         assert {event.turn for event in events} == {1}
 
@@ -341,7 +340,7 @@ async def test_feeding_waits_while_the_flow_is_busy(autojump_clock):
             for number in range(4):
                 await live.send(number)
                 times.append(trio.current_time() - began)
-    assert times == [0.0, 0.0, 0.0, 1.0] or times == [0.0, 0.0, 1.0, 2.0]
+    assert times == [0.0, 0.0, 1.0, 2.0]
 
 
 async def test_feeding_a_turn_that_another_has_ended_is_an_error(autojump_clock):
@@ -592,7 +591,7 @@ async def test_an_error_becomes_an_event_that_names_its_stage_and_then_the_turn_
     async with flow.open() as service, service.session("ann") as session:
         events = await events_of(session.turn("x"))
         assert [(event.type, event.stage) for event in events[1:]] == [
-            ("json", "failing") if False else ("text", "failing"),
+            ("text", "failing"),
             ("error", "failing"),
             ("turn.ended", None),
         ]
@@ -603,7 +602,7 @@ async def test_an_error_becomes_an_event_that_names_its_stage_and_then_the_turn_
         assert record.levelno == logging.ERROR
         assert record.getMessage() == "user ann, turn 1, stage failing failed"
         assert "Traceback" in caplog.text
-        assert 'raise RuntimeError(self.message)' in caplog.text
+        assert "raise RuntimeError(self.message)" in caplog.text
         # the session goes on
         assert shape(await events_of(session.turn("x")))[-2:] == ["error", "turn.ended"]
 
@@ -620,7 +619,7 @@ async def test_errors_of_several_stages_are_each_told(autojump_clock):
                 raise ValueError("and I sulk")
             return text
 
-    flow = (Sulk() | Failing("first")).shown()
+    flow = Sulk() | Pause(1.0) >> Failing("first")
     async with flow.open() as service, service.session("ann") as session:
         events = await events_of(session.turn("x"))
     faults = {(event.stage, event.error) for event in events if event.type == "error"}

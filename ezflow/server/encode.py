@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import base64
+import logging
 from typing import Any, cast
 
 import attrs
 import msgspec
 
 from ..convert import unstructure
-from ..events import Event
+from ..events import Event, Fault
 from ..items import Audio, Transcript
 
 __all__ = ["as_dict", "encode_line"]
 
+log = logging.getLogger("ezflow.server")
 encoder = msgspec.json.Encoder()
 
 
 def encode_line(event: Event) -> bytes:
-    """An event as one line of NDJSON."""
-    return encoder.encode(as_dict(event)) + b"\n"
+    """An event as one line of NDJSON; an item that has no JSON form becomes its stage's error."""
+    try:
+        return encoder.encode(as_dict(event)) + b"\n"
+    except TypeError as error:
+        log.error("stage %s gave what has no JSON form", event.stage, exc_info=error)
+        fault = Fault("TypeError", f"{type(event.item).__name__} has no JSON form: {error}")
+        return encoder.encode(as_dict(attrs.evolve(event, type="error", item=None, error=fault))) + b"\n"
 
 
 def as_dict(event: Event) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from ..errors import flat
 from ..flow import Flow
 from ..service import open_flows
 from .app import create_app
@@ -37,18 +38,22 @@ async def run(
         config = GuardedConfig(settings.bind)
         config.graceful_timeout = settings.grace_s
         app = create_app(services, settings)
-        async with trio.open_nursery() as nursery:
-            stopped = stop or trio.Event()
-            if stop is None:
-                await nursery.start(_signals, stopped)
+        try:
+            async with trio.open_nursery() as nursery:
+                stopped = trio.Event() if stop is None else stop
+                if stop is None:
+                    await nursery.start(_signals, stopped)
 
-            async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve(app, config, shutdown_trigger=stopped.wait, task_status=task_status)
-                nursery.cancel_scope.cancel()
+                async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
+                    await serve(app, config, shutdown_trigger=stopped.wait, task_status=task_status)
+                    nursery.cancel_scope.cancel()
 
-            urls = await nursery.start(serving)
-            say(f"Listening on {urls[0]} (Ctrl+C to stop)")
-            task_status.started(urls[0])
+                urls = await nursery.start(serving)
+                say(f"Listening on {urls[0]} (Ctrl+C to stop)")
+                task_status.started(urls[0])
+        except ExceptionGroup as group:
+            refused = [error for error in flat(group) if isinstance(error, OSError)]
+            raise refused[0] if refused else group from None
 
 
 async def _signals(stopped: trio.Event, task_status: trio.TaskStatus[None]) -> None:

@@ -20,11 +20,16 @@ from .replies import answer, read_json, refusal
 __all__ = ["InterruptRequest", "TurnRequest", "turns"]
 
 
+def _short(_: object, field: attrs.Attribute[str], value: str) -> None:
+    if not 1 <= len(value) <= 256:
+        raise InputError(field.name, f"{len(value)} characters were given, but 1 to 256 are needed")
+
+
 @attrs.frozen
 class TurnRequest:
     """The body of `POST /turns`."""
 
-    user: str = attrs.field(validator=[attrs.validators.min_len(1), attrs.validators.max_len(256)])
+    user: str = attrs.field(validator=_short)
     input: Any
     entry: int | str = 0
     options: dict[str, Any] = attrs.field(factory=dict)
@@ -34,7 +39,7 @@ class TurnRequest:
 class InterruptRequest:
     """The body of `POST /interrupt`."""
 
-    user: str
+    user: str = attrs.field(validator=_short)
 
 
 def turns(service: Service, settings: Settings) -> Blueprint:

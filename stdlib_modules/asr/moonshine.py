@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 RATE_HZ = 16_000
 PIECE_S = 4.0  # of a recording: cheaper than small pieces, as each pass goes over the open line again
+QUIET = 0.1  # of the loudest so far: less is a pause
+BREATH_S = 0.1  # a pause as short as this is part of the speech
+PAUSE_S = 0.38  # the library closes a line after 0.35 s of silence; SileroVAD ends an utterance after 0.5
 PAD_S = 0.1  # of silence around an item: a word that begins at once is else heard twice ("Yes, yes.")
 
 above_0 = attrs.validators.gt(0.0)
@@ -70,22 +73,17 @@ class Moonshine(Module[Audio | Utterance, str]):
 
     async def _transcribe(self, item: Audio | Utterance, turn: Turn) -> str:
         worker, listening = self.worker, _Listening(self.worker.transcriber)
-        waiting: list[Audio] = []
-        waiting_s, shown = 0.0, ""
+        pace, shown = _Pace(self.update_s), ""
         try:
             async with aclosing(_spoken(item)) as spoken:
                 async for audio in spoken:
-                    waiting.append(audio)
-                    waiting_s += audio.duration_s
-                    if waiting_s < self.update_s:
+                    if not pace.due_with(audio):
                         continue
-                    text = await worker.do(listening.hear, waiting)
-                    waiting.clear()
-                    waiting_s = 0.0
+                    text = await worker.do(listening.hear, pace.take())
                     if text != shown:
                         shown = text
                         await turn.reply(Transcript(text, final=False))
-            text = await worker.do(listening.finish, waiting)
+            text = await worker.do(listening.finish, pace.take())
         finally:
             await worker.retire(listening)
         if text or shown:
@@ -119,6 +117,51 @@ async def _spoken(item: Audio | Utterance) -> AsyncGenerator[Audio, None]:
     async for audio in item:
         for piece in slices(audio, PIECE_S):
             yield piece
+
+
+class _Pace:
+    """Gathers sound until a pass over the model is worth it.
+
+    That is every `update_s` of speech, and once in each pause: late enough for the pass to close the line,
+    early enough to be done before the pause has ended the utterance. Then nothing is left to do when it ends.
+    Loudness only moves the passes; which words there are is the model's business.
+    """
+
+    def __init__(self, update_s: float) -> None:
+        self._update_s = update_s
+        self._waiting: list[Audio] = []
+        self._waiting_s = self._quiet_s = 0.0
+        self._loudest = 0.0
+        self._speech_waits = False
+
+    def due_with(self, audio: Audio) -> bool:
+        """Take this sound too: is a pass worth it now?"""
+        self._waiting.append(audio)
+        self._waiting_s += audio.duration_s
+        loudness = _loudness(audio)
+        self._loudest = max(self._loudest, loudness)
+        if loudness > QUIET * self._loudest:
+            self._quiet_s, self._speech_waits = 0.0, True
+        else:
+            self._quiet_s += audio.duration_s
+        if self._waiting_s >= PIECE_S:
+            return True
+        if self._quiet_s < PAUSE_S:
+            return self._quiet_s < BREATH_S and self._waiting_s >= self._update_s
+        return self._speech_waits
+
+    def take(self) -> list[Audio]:
+        """What has been gathered, for the pass."""
+        gathered, self._waiting = self._waiting, []
+        self._waiting_s, self._speech_waits = 0.0, False
+        return gathered
+
+
+def _loudness(audio: Audio) -> float:
+    import numpy as np
+
+    samples = np.frombuffer(audio.pcm, dtype="<i2").astype(np.float32)
+    return float(np.sqrt(np.mean(np.square(samples)))) if samples.size else 0.0
 
 
 class _Worker:

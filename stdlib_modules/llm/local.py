@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from .chat import LLMError, LLMOptions, completion, messages, prompt_bytes, rece
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
-    from xllamacpp import Server
 
 __all__ = ["SYSTEM_PROMPT", "LLMError", "LLMOptions", "LocalLLM"]
 
@@ -47,13 +47,14 @@ at_least_1 = attrs.validators.ge(1)
 class LocalLLM(Module[str, str]):
     """Answers a text, in pieces as the model writes them, with the session's history in mind.
 
-    Runs a GGUF file inside this process: `model` is its path, or None for what `ezflow models pull` brought. With
-    `url`, that OpenAI-compatible server answers instead and nothing is loaded: `model` is then a name it knows,
-    and `api_key_env` the environment variable that holds its key, if it wants one.
+    Runs a GGUF file inside this process: `model` is its path, or None for what `ezflow models pull` brought.
+    With `url`, that OpenAI-compatible server answers instead and nothing is loaded: `model` is then a name it
+    knows, and `api_key_env` the environment variable that holds its key, if it wants one.
 
-    Cancelling a turn closes its connection, which frees the model for the next one; more than `n_parallel` turns
-    at once wait for each other. A conversation that outgrows `n_ctx` tokens loses its oldest messages, several at
-    a time. Pieces wait while the next stage is busy.
+    Cancelling a turn closes its connection, which frees the model for the next one; more than `n_parallel`
+    turns at once wait for each other. A conversation that outgrows `n_ctx` tokens loses its oldest messages,
+    several at a time. Pieces wait while the next stage is busy. `threads` is for the writing of an answer; by
+    default one processor is left free.
 
     Takes: what a user said. Gives: pieces of the answer, which concatenate to it.
     Raises: LLMError; WeightsMissing when the default weights have not been pulled.
@@ -129,18 +130,24 @@ class LocalLLM(Module[str, str]):
 
     def _load(self, llama: _Llama) -> None:
         with self.needs("xllamacpp", extra="embedded"):
-            from xllamacpp import CommonParams
+            xllamacpp: Any = import_module("xllamacpp")
 
-        params = CommonParams()
+        cores = min(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
+        )
+        params = xllamacpp.CommonParams()
         params.model.path = str(require() if self.model is None else _gguf(self.model))
         params.n_parallel = self.n_parallel
         params.n_ctx = self.n_ctx * self.n_parallel
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads or _cores()
+        # Its threads wait for each other by spinning: where speech is made beside it and all processors were
+        # taken, an answer was written six times slower (2 instead of 13 tokens/s on 2 busy cores).
+        params.cpuparams.n_threads = self.threads or max(cores - 1, 1)
+        params.cpuparams_batch.n_threads = self.threads or cores
         # What a prompt shares with the one before is not read again, also when its oldest messages are gone.
         params.n_cache_reuse = 32
         params.slot_prompt_similarity = 0.01
         params.cache_ram_mib = 512
-        llama.open(params)
+        llama.open(xllamacpp.Server, params)
 
     async def _warm_up(self) -> None:
         """Have every slot read the system prompt before the first user waits for it."""
@@ -151,6 +158,7 @@ class LocalLLM(Module[str, str]):
                 async for _ in pieces:
                     pass
 
+        await once()  # alone first, so that an error comes out as it is
         async with trio.open_nursery() as nursery:
             for _ in range(self.n_parallel):
                 nursery.start_soon(once)
@@ -162,32 +170,26 @@ class _Llama:
     def __init__(self) -> None:
         self.key = secrets.token_hex(16)
         self.address = ""
-        self._server: Server | None = None
+        self._server: Any = None
 
-    def open(self, params: Any) -> None:
-        from xllamacpp import Server
-
+    def open(self, make_server: Any, params: Any) -> None:
         params.api_keys = [self.key]
         params.hostnames = ["127.0.0.1"]
         params.port = 0
         params.ui = False
         params.verbosity = -1
         try:
-            server = self._server = Server(params)
+            self._server = make_server(params)
         except RuntimeError as error:
             raise LLMError(
-                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory "
-                f"for it and for {params.n_ctx} tokens: another file, or a smaller n_ctx or n_parallel."
+                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory for "
+                f"it and for {params.n_ctx} tokens. Give another file, or a smaller n_ctx or n_parallel."
             ) from error
-        self.address = server.listening_address
+        self.address = self._server.listening_address
 
     def close(self) -> None:
         """Stop the server: its threads end when its last reference goes."""
         self._server = None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gguf(model: str) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import Add, Endless, Module, Repeat, items, module, timeline
 from trio.testing import MockClock
 
-import trio
 from ezflow import Inbox, Outbox, Turn, batch
 
 

@@ -15,7 +15,7 @@ async def test_an_item_in_time_passes(autojump_clock):
 
 async def test_an_item_that_takes_longer_fails_the_turn_and_names_the_flow(autojump_clock):
     log = Log()
-    expected = pytest.RaisesExc(StageTimeout, match=r"^sleepy >> add took longer than 2 s\.$")
+    expected = pytest.RaisesExc(StageTimeout, match=r"^sleepy >> add took longer than 2 s\.")
     with pytest.RaisesGroup(expected) as failed:
         await timeout(Sleepy(log) >> Add(), 2).collect([1, 5])
     (error,) = failed.value.exceptions

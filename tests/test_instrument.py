@@ -1,0 +1,174 @@
+"""ezflow/instrument.py: everything is reported, in order, to all; and without observers nothing is wrapped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from ezflow import Inbox, Latest, Module, Outbox, Turn, module
+from ezflow.channels import Receiver, Sender, Sink, channel
+from ezflow.instrument import Instrument, watched
+from ezflow.testing import Failing, FakeLLM, Pause
+
+HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+
+
+class Recorder(Instrument):
+    """Writes down each call, with the times."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.times: list[float] = []
+
+
+def _recording(hook: str) -> Any:
+    def record(self: Recorder, turn: Any, *facts: Any) -> None:
+        assert turn.user == "ann"
+        self.calls.append((hook, *facts))
+        self.times.append(trio.current_time())
+
+    return record
+
+
+for _hook in HOOKS:
+    setattr(Recorder, _hook, _recording(_hook))
+
+
+async def observe(flow, *items: Any, limits: dict[str, Any] | None = None) -> Recorder:
+    recorder = Recorder()
+    async with flow.open(instruments=(recorder,), **(limits or {})) as service:
+        async with service.session("ann") as session, session.live() as live:
+            for item in items:
+                await live.send(item)
+            await live.end()
+            async for _ in live:
+                pass
+    return recorder
+
+
+async def test_one_stage_reports_each_step_in_order(autojump_clock):
+    recorder = await observe(Pause(1.0), "x")
+    assert recorder.calls == [
+        ("run_started", 0),
+        ("turn_started",),
+        ("stage_started", "pause"),
+        ("waits_for_input", "pause"),
+        ("item_in", "pause", "x"),
+        ("replied", "pause", "x"),
+        ("waits_for_room", "pause", "x"),
+        ("item_out", "pause", "x"),
+        ("waits_for_input", "pause"),
+        ("stage_ended", "pause", None),
+        ("turn_ended", "done"),
+        ("run_ended", 0, False),
+    ]
+    assert recorder.times[-1] - recorder.times[0] == 1.0
+
+
+async def test_all_hooks_fire(autojump_clock):
+    recorder = await observe(Latest(FakeLLM("a", 1.0)) >> Pause(0.0), "x", "y")
+    assert {call[0] for call in recorder.calls} == set(HOOKS)
+    assert ("run_ended", 1, True) in recorder.calls
+    assert ("run_ended", 2, False) in recorder.calls
+
+
+async def test_runs_are_reported_with_their_numbers(autojump_clock):
+    recorder = await observe(Latest(Pause(1.0)), "x", "y")
+    runs = [call for call in recorder.calls if call[0].startswith("run_")]
+    assert runs == [
+        ("run_started", 0),
+        ("run_started", 1),
+        ("run_ended", 1, True),
+        ("run_started", 2),
+        ("run_ended", 0, False),
+        ("run_ended", 2, False),
+    ]
+
+
+async def test_an_error_is_reported_where_it_happened(autojump_clock):
+    recorder = await observe(Pause(0.0) >> Failing("oh"), "x")
+    (error,) = [call[2] for call in recorder.calls if call[:2] == ("stage_ended", "failing")]
+    assert isinstance(error, RuntimeError)
+    assert ("turn_ended", "error") in recorder.calls
+
+
+async def test_a_stage_reports_when_it_waits_for_room(autojump_clock):
+    recorder = Recorder()
+
+    @module
+    class Never(Module[str, str]):
+        async def run(self, inbox: Inbox[str], outbox: Outbox[str], turn: Turn) -> None:
+            await trio.sleep_forever()
+
+    async with (Pause(0.0) >> Never()).open(instruments=(recorder,), capacity=1) as service:
+        async with service.session("ann") as session, session.live() as live:
+            for text in "abc":
+                await live.send(text)
+            await trio.testing.wait_all_tasks_blocked()
+    waits = [call for call in recorder.calls if call[0] in ("waits_for_room", "item_out")]
+    assert waits == [
+        ("waits_for_room", "pause", "a"),
+        ("item_out", "pause", "a"),
+        ("waits_for_room", "pause", "b"),
+    ]
+    assert recorder.calls[-1] == ("run_ended", 0, True)
+    assert ("turn_ended", "interrupted") in recorder.calls
+
+
+async def test_several_instruments_hear_the_same(autojump_clock):
+    one, two = Recorder(), Recorder()
+    async with FakeLLM("a b").open(instruments=(one, two)) as service, service.session("ann") as session:
+        async for _ in session.turn("x"):
+            pass
+    assert one.calls == two.calls != []
+
+
+async def test_the_history_is_kept_under_instruments_too(autojump_clock):
+    async with (FakeLLM("a b") >> Pause(0.0)).open(instruments=(Instrument(),)) as service:
+        async with service.session("ann") as session:
+            async for _ in session.turn("x"):
+                pass
+            assert [message.content for message in session.history.messages] == ["x", "a b"]
+
+
+async def test_a_clone_reports_too(autojump_clock):
+    recorder = Recorder()
+    state = type("State", (), {"user": "ann"})()
+    give, take = channel(2)
+    _, outbox = watched(take, give, (recorder,), state, "s")
+    twin = outbox.clone()
+    outbox.close()
+    await twin.send("x")
+    twin.close()
+    assert ("item_out", "s", "x") in recorder.calls
+    assert [item async for item in take] == ["x"]
+
+
+def test_without_instruments_the_ends_are_the_same_objects():
+    give, take = channel(1)
+    assert watched(take, give, (), None, "s") == (take, give)
+
+
+@pytest.mark.parametrize("instruments", [(), (Instrument(),)])
+async def test_a_stage_gets_the_channel_itself_when_nobody_observes(instruments, autojump_clock):
+    seen: list[type] = []
+
+    @module
+    class Look(Module[str, str]):
+        async def run(self, inbox: Inbox[str], outbox: Outbox[str], turn: Turn) -> None:
+            seen.extend((type(inbox), type(outbox)))
+            async for text in inbox:
+                await outbox.send(text)
+
+    assert await (Look() >> Look()).collect(["x"], instruments=instruments) == ["x"]
+    plain = [cls for cls in seen if cls in (Sender, Receiver, Sink)]
+    assert len(plain) == (0 if instruments else 3)  # the first inbox is the turn's feed
+
+
+def test_an_instrument_that_overrides_nothing_is_silent():
+    for hook in HOOKS:
+        count = getattr(Instrument, hook).__code__.co_argcount
+        assert getattr(Instrument(), hook)(*(["x"] * (count - 1))) is None
