@@ -697,6 +697,7 @@ async def test_a_stage_that_swallows_its_cancellation_is_named(autojump_clock, c
         assert [event.reason for event in await events_of(turn)] == ["interrupted"]
         next_turn = session.turn("c", entry=0)
         assert (await anext(next_turn)).turn == 2  # once it has left, the session goes on
+        await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(StageStuck):
             await next_turn.aclose()
 

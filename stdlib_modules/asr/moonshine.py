@@ -29,7 +29,8 @@ RATE_HZ = 16_000
 PIECE_S = 4.0  # of a recording: cheaper than small pieces, as each pass goes over the open line again
 QUIET = 0.1  # of the loudest so far: less is a pause
 BREATH_S = 0.1  # a pause as short as this is part of the speech
-PAUSE_S = 0.38  # the library closes a line after 0.35 s of silence; SileroVAD ends an utterance after 0.5
+PAUSE_S = 0.25  # from here on a pause is worth a pass, which is mostly done when it has ended the utterance
+ENDING_S = 0.7  # a pause that ends an utterance is no longer than this: more may hide a word said softly
 PAD_S = 0.1  # of silence around an item: a word that begins at once is else heard twice ("Yes, yes.")
 
 above_0 = attrs.validators.gt(0.0)
@@ -83,7 +84,7 @@ class Moonshine(Module[Audio | Utterance, str]):
                     if text != shown:
                         shown = text
                         await turn.reply(Transcript(text, final=False))
-            text = await worker.do(listening.finish, pace.take())
+            text = shown if pace.all_heard else await worker.do(listening.finish, pace.take())
         finally:
             await worker.retire(listening)
         if text or shown:
@@ -122,9 +123,8 @@ async def _spoken(item: Audio | Utterance) -> AsyncGenerator[Audio, None]:
 class _Pace:
     """Gathers sound until a pass over the model is worth it.
 
-    That is every `update_s` of speech, and once in each pause: late enough for the pass to close the line,
-    early enough to be done before the pause has ended the utterance. Then nothing is left to do when it ends.
-    Loudness only moves the passes; which words there are is the model's business.
+    That is every `update_s` of speech, and once in each pause, early enough to be done before the pause has
+    ended the utterance: `all_heard` then says that no pass is left to do.
     """
 
     def __init__(self, update_s: float) -> None:
@@ -132,7 +132,12 @@ class _Pace:
         self._waiting: list[Audio] = []
         self._waiting_s = self._quiet_s = 0.0
         self._loudest = 0.0
-        self._speech_waits = False
+        self._speech_waits = self._in_pause = False
+
+    @property
+    def all_heard(self) -> bool:
+        """Whether the last pass was made in this pause, and nothing but the pause has come since."""
+        return self._in_pause and not self._speech_waits and self._quiet_s <= ENDING_S
 
     def due_with(self, audio: Audio) -> bool:
         """Take this sound too: is a pass worth it now?"""
@@ -154,6 +159,7 @@ class _Pace:
         """What has been gathered, for the pass."""
         gathered, self._waiting = self._waiting, []
         self._waiting_s, self._speech_waits = 0.0, False
+        self._in_pause = self._quiet_s >= PAUSE_S
         return gathered
 
 

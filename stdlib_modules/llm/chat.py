@@ -52,8 +52,8 @@ def prompt_bytes(content: str) -> int:
 def recent(history: Sequence[Message], room: int) -> Sequence[Message]:
     """The newest messages that fit in `room` bytes of a prompt.
 
-    Older ones go in steps of half the room: the beginning stays the same for many turns, and with it the part of
-    the prompt that a model has already read.
+    Older ones go in steps of half the room: the beginning stays the same for many turns, and with it the part
+    of the prompt that a model has already read.
     """
     costs = [prompt_bytes(message.content) for message in history]
     excess = sum(costs) - room

@@ -129,6 +129,7 @@ class LocalLLM(Module[str, str]):
         )
 
     def _load(self, llama: _Llama) -> None:
+        path = require() if self.model is None else _gguf(self.model)
         with self.needs("xllamacpp", extra="embedded"):
             xllamacpp: Any = import_module("xllamacpp")
 
@@ -136,7 +137,7 @@ class LocalLLM(Module[str, str]):
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
         )
         params = xllamacpp.CommonParams()
-        params.model.path = str(require() if self.model is None else _gguf(self.model))
+        params.model.path = str(path)
         params.n_parallel = self.n_parallel
         params.n_ctx = self.n_ctx * self.n_parallel
         # Its threads wait for each other by spinning: where speech is made beside it and all processors were
@@ -182,8 +183,8 @@ class _Llama:
             self._server = make_server(params)
         except RuntimeError as error:
             raise LLMError(
-                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory for "
-                f"it and for {params.n_ctx} tokens. Give another file, or a smaller n_ctx or n_parallel."
+                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory "
+                f"for it and for {params.n_ctx} tokens. Give another file, or a smaller n_ctx or n_parallel."
             ) from error
         self.address = self._server.listening_address
 

@@ -1,0 +1,126 @@
+"""The command line, as a person runs it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+FLOW = """
+from ezflow import Audio, Latest, Module, Turn, module
+
+@module
+class Upper(Module[str, str]):
+    async def process(self, text: str, turn: Turn) -> str:
+        return text.upper()
+
+@module
+class Speak(Module[str, Audio]):
+    async def process(self, text: str, turn: Turn) -> Audio:
+        return Audio(b"", 8000, text=text)
+
+flow = Upper() >> Speak()
+wrong = Speak() >> Upper()
+flows = {"good": flow, "latest": Latest(flow)}
+number = 5
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    file = tmp_path / "pipeline.py"
+    file.write_text(FLOW)
+    return file
+
+
+def ezflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ezflow", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_check_prints_the_report_of_a_good_flow(target):
+    done = ezflow("check", f"{target}:flow")
+    assert done.returncode == 0
+    assert done.stdout == (
+        "✅ Pipeline verified\nupper -> speak\n0 upper   (in: str, out: str)\n1 speak   (in: str, out: Audio)\n"
+    )
+
+
+def test_check_exits_1_for_a_faulty_flow_and_says_what_to_write(target):
+    done = ezflow("check", f"{target}:wrong")
+    assert done.returncode == 1
+    assert "Speak gives Audio, but Upper takes str" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_check_without_a_name_takes_all_flows_of_the_file(target):
+    done = ezflow("check", target)
+    assert done.returncode == 0
+    assert done.stdout.count("✅") == 2
+
+
+def test_graph_draws_as_text_and_for_mermaid(target):
+    assert ezflow("graph", f"{target}:flow").stdout == "upper -> speak\n"
+    drawn = ezflow("graph", f"{target}:flow", "--format", "mermaid").stdout
+    assert drawn.startswith("flowchart LR\n")
+    assert 's0 -->|"str"| s1' in drawn
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{}/nothing.py", "is no file"),
+        ("{}/pipeline.py:nothing", "has no 'nothing'; its flows: flow, wrong"),
+        ("{}/pipeline.py:number", "number in"),
+    ],
+)
+def test_a_target_that_is_not_there_exits_2_and_says_why(target, given, said):
+    done = ezflow("check", given.format(target.parent))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_list_names_the_licence(tmp_path):
+    done = ezflow("models", "list")
+    assert done.returncode == 0
+    assert "qwen2.5-coder-0.5b-instruct-q4_k_m" in done.stdout
+    assert "Apache-2.0" in done.stdout
+
+
+def test_serve_refuses_a_public_host_a_taken_port_and_a_faulty_flow(target):
+    public = ezflow("serve", f"{target}:flow", "--host", "0.0.0.0")
+    assert (public.returncode, "--insecure" in public.stderr) == (1, True)
+    faulty = ezflow("serve", f"{target}:wrong", "--port", 0)
+    assert (faulty.returncode, "❌" in faulty.stderr) == (1, True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_serve_prints_its_report_and_url_answers_and_ends_on_a_signal(target, how):
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:flow", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            lines = []
+            assert server.stdout is not None
+            while not (lines and lines[-1].startswith("Listening")):
+                lines.append(server.stdout.readline())
+            assert "✅ Pipeline verified\n" in lines
+            url = re.search(r"http://\S+", lines[-1])
+            assert url is not None
+            body = b'{"user": "ann", "input": "hello"}'
+            with urllib.request.urlopen(f"{url[0]}/turns", body, timeout=10) as response:
+                assert b'"reason":"done"' in response.read()
+            taken = ezflow("serve", f"{target}:flow", "--port", url[0].rpartition(":")[2])
+            assert taken.returncode == 1
+            assert "Traceback" not in taken.stderr
+            server.send_signal(how)
+            assert server.wait(10) == 0
+        finally:
+            server.kill()
