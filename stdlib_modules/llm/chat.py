@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -96,10 +96,14 @@ async def completion(http: AsyncClient, body: dict[str, Any]) -> AsyncGenerator[
         async with http.stream("POST", "chat/completions", json=body | {"stream": True}) as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise _refusal(await answer.aread(), answer.status_code)
-            async with aclosing(cast("AsyncGenerator[str, None]", answer.aiter_lines())) as lines:
-                async for line in lines:
-                    if piece := _piece(line):
-                        yield piece
+            # Not aiter_lines: left early, it leaves the generators beneath it to the garbage collector.
+            rest = b""
+            async with aclosing(answer.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        if piece := _piece(line.decode(errors="replace")):
+                            yield piece
     except httpx2.TransportError as error:
         raise LLMError(
             f"No answer from the model server at {http.base_url} ({type(error).__name__}: {error}): "

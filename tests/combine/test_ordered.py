@@ -15,7 +15,7 @@ from ezflow import ordered
 
 
 async def test_outputs_leave_in_the_order_of_the_inputs(autojump_clock):
-    events = await timeline(ordered(Sleepy(), 3), [(0, 3), (0, 1), (0, 2)])
+    events = await timeline(ordered(Sleepy(), 3) >> Add(), [(0, 3), (0, 1), (0, 2)])
     assert items(events) == [(3, 3), (3, 1), (3, 2)]
 
 

@@ -55,11 +55,6 @@ async def test_an_error_in_one_branch_ends_the_others(autojump_clock):
     assert log.entries == [(2, "9 cancelled")]
 
 
-async def test_errors_of_both_branches_count(autojump_clock):
-    with pytest.RaisesGroup(ValueError, ValueError):
-        await (Breaks() | (Add(1) >> Breaks())).collect([1])
-
-
 def parity(item: int) -> int:
     return item % 2
 
