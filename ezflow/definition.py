@@ -65,7 +65,7 @@ def resolve(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, 
             f"{where}: the annotation {annotation!r} cannot be resolved ({error}): import or define that name at "
             "the top of the file, above this definition (not only under TYPE_CHECKING)."
         ) from error
-    except TypeError as error:
+    except (TypeError, SyntaxError) as error:
         raise DefinitionError(f"{where}: {annotation!r} is not a type ({error}).") from error
 
 

@@ -133,16 +133,17 @@ class Utterance:
         self._ended = True
         self._wake()
 
-    async def __aiter__(self) -> AsyncIterator[Audio]:
+    def __aiter__(self) -> AsyncIterator[Audio]:
         """Each piece from the onset on, as it is spoken; may be iterated again."""
-        place = 0
-        while True:
-            while place < len(self._audio):
-                yield self._audio[place]
-                place += 1
+        return _Following(self)
+
+    async def piece(self, place: int) -> Audio | None:
+        """The piece at that place, once it has been spoken; None if the speech ends before."""
+        while place >= len(self._audio):
             if self._ended:
-                return
+                return None
             await self._changed.wait()
+        return self._audio[place]
 
     async def whole(self) -> Audio:
         """All of it, as one Audio, once it has ended.
@@ -163,3 +164,21 @@ class Utterance:
     def __repr__(self) -> str:
         spoken_s = sum(piece.duration_s for piece in self._audio)
         return f"<Utterance of {spoken_s:.2f} s{'' if self._ended else ', still spoken'}>"
+
+
+class _Following:
+    """A reader of an utterance. Not an async generator: left by a barge-in, there is nothing to close."""
+
+    def __init__(self, utterance: Utterance) -> None:
+        self._utterance = utterance
+        self._place = 0
+
+    def __aiter__(self) -> _Following:
+        return self
+
+    async def __anext__(self) -> Audio:
+        audio = await self._utterance.piece(self._place)
+        if audio is None:
+            raise StopAsyncIteration
+        self._place += 1
+        return audio

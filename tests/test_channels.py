@@ -216,7 +216,7 @@ async def test_a_stage_that_only_gives_still_sees_its_cancellation():
     given = 0
     with trio.CancelScope() as scope:
         scope.cancel()
-        for given in range(10 * FAIRNESS):  # noqa: B007
+        for given in range(10 * FAIRNESS):
             await give.send(given)
     assert scope.cancelled_caught
     assert given < FAIRNESS

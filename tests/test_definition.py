@@ -115,8 +115,8 @@ MISUSES = {
         "X's base: the annotation ForwardRef('Missing') cannot be resolved",
     ),
     "something that is no type": (
-        cls("size: 3 = 3"),
-        "X.size: '3' is not a type",
+        cls("size: 'a number' = 3"),
+        "X.size: \"'a number'\" is not a type",
     ),
     "a list as default": (cls("m: list = []"), "X.m has a mutable default, which all users would share: write a tuple"),
     "a dict as default": (cls("m: dict = {}"), "X.m has a mutable default"),

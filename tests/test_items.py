@@ -95,7 +95,8 @@ def float_wav() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"RIFF", b"not a wav at all, but long enough for a header....", float_wav(), wav(b"", 2)[:30]]
+    "data",
+    [b"", b"RIFF", b"not a wav at all, but long enough for a header....", float_wav(), wav(b"", 2)[:30]],
 )
 def test_what_is_no_pcm_wav_is_a_value_error_that_says_what_is_needed(data):
     with pytest.raises(ValueError, match="not a WAV of PCM samples"):
@@ -220,7 +221,7 @@ async def test_following_an_utterance_can_be_cancelled(autojump_clock):
 
 def test_utterances_are_compared_by_identity():
     one, other = Utterance.of(sound("a")), Utterance.of(sound("a"))
-    assert one == one  # noqa: PLR0124
+    assert one == one
     assert one != other
     assert repr(Utterance.of(sound("a", 16000))) == "<Utterance of 1.00 s>"
     assert repr(Utterance()) == "<Utterance of 0.00 s, still spoken>"

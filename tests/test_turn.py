@@ -322,7 +322,10 @@ async def test_of_an_interrupted_answer_only_what_was_sent_is_remembered(shown, 
             with trio.move_on_after(2.5):
                 async for _ in turn:
                     pass
-        assert session.history.messages == (Message("user", "hi"), Message("assistant", text(shown), cut=True))
+        assert session.history.messages == (
+            Message("user", "hi"),
+            Message("assistant", text(shown), cut=True),
+        )
 
 
 def text(shown: bool) -> str:

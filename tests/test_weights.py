@@ -66,7 +66,7 @@ class Hub:
                 hub.cuts -= 1
                 self.wfile.write(hub.data[start : start + CUT if cut else None])
 
-            def log_message(self, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)

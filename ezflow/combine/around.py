@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ..flow import Flow
+from ..flow import Flow, as_flow
 
 __all__ = ["Around", "Choice"]
 
@@ -20,6 +20,10 @@ class Around(Flow[In, Out]):
     """A combinator over one flow."""
 
     flow: Flow[In, Out]
+
+    def __attrs_post_init__(self) -> None:
+        # Not a converter: for the type checkers, In and Out are those of the flow that is given.
+        object.__setattr__(self, "flow", as_flow(self.flow))
 
     @property
     def parts(self) -> tuple[Flow[Any, Any], ...]:

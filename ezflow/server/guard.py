@@ -180,15 +180,15 @@ class GuardedServer(TCPServer):
             await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        """Do as the protocol asks, in part shielded: Quart cancels an application that ends its response."""
+        """Do what the protocol asks for: write, close, begin or end a time of idleness."""
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Closed):
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self.stream)
+            await trio.aclose_forcefully(self.stream)
             await self._http.handle(event)
         elif isinstance(event, Updated):
             self._head_begun = False
+            # Shielded, since Quart cancels an application that ends its response, and this is its doing.
             with trio.CancelScope(shield=True):
                 await self.idle_task.stop()
                 if event.idle:

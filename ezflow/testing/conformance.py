@@ -18,6 +18,7 @@ from ..flow import Flow
 from ..modules import Module
 from ..service import Limits, Service, Session, open_flows
 from ..session import OpenTurn
+from .watchdog import Watchdog
 
 __all__ = ["Conformance", "ConformanceError", "check_module"]
 
@@ -75,8 +76,10 @@ def check_module(
         raise ValueError("the suite needs at least one sample of the module's input.")
     suite = _Suite(module, list(samples), real, points, same, options or {}, within_s)
     clock = None if real else trio.testing.MockClock(autojump_threshold=0)
+    result: Conformance
     with every_step():
-        return trio.run(suite.run, clock=clock)
+        result = suite.watchdog.run(suite.run, clock)
+    return result
 
 
 class _Suite:
@@ -97,6 +100,7 @@ class _Suite:
         self.same = same
         self.options = options
         self.within_s = within_s
+        self.watchdog = Watchdog(2 * within_s)
 
     async def run(self) -> Conformance:
         limits = Limits(debug=True, capacity=1, cleanup_s=min(5.0, self.within_s))
@@ -104,18 +108,29 @@ class _Suite:
         watched: Flow[Any, Any] = self.module
         async with self._released():
             async with open_flows({"it": watched}, limits) as services:
-                service = services["it"]
-                outputs = await self._end_of_input(service)
-                await self._types(outputs)
-                steps, points = await self._cancellation(service)
-                await self._backpressure(service)
-                await self._sessions(service, outputs)
+                try:
+                    outputs, points, steps = await self._rules(services["it"])
+                except StageStuck as stuck:
+                    raise self.broken("cancellation", str(stuck)) from stuck
         async with self._released(), open_flows({"it": watched}, limits) as services:
             async with services["it"].session("again") as session:
                 await self._collect(session, self.samples[:1], "release")
         return Conformance(self.module, tuple(outputs), points, steps)
 
+    async def _rules(self, service: Service) -> tuple[list[Any], int, int]:
+        outputs = await self._end_of_input(service)
+        await self._types(outputs)
+        points, steps = await self._cancellation(service)
+        await self._backpressure(service)
+        await self._sessions(service, outputs)
+        return outputs, points, steps
+
     def broken(self, rule: str, what: str) -> ConformanceError:
+        error = self._error(rule, what)
+        self.watchdog.tell(error)  # while it is raised, a stuck stage may hold up the way out for ever
+        return error
+
+    def _error(self, rule: str, what: str) -> ConformanceError:
         return ConformanceError(rule, repr(self.module), what)
 
     # ---------------------------------------------------------------- running one turn
@@ -123,13 +138,15 @@ class _Suite:
     async def _collect(self, session: Session, samples: Sequence[Any], rule: str) -> list[Any]:
         outputs: list[Any] = []
         turn = session.collecting(self.options, outputs)
-        with trio.move_on_after(self.within_s) as watchdog:
+        no_end = f"no end {self.within_s:g} s after its input had ended."
+        self.watchdog.expect(self._error(rule, no_end))
+        with trio.move_on_after(self.within_s) as patience:
             async with turn:
                 await self._feed(turn, samples)
                 async for _ in turn:
                     pass
-        if watchdog.cancelled_caught:
-            raise self.broken(rule, f"no end {self.within_s:g} s after its input had ended.")
+        if patience.cancelled_caught:
+            raise self.broken(rule, no_end)
         if turn.errors:
             raise self.broken(rule, f"it failed: {turn.errors[0]!r}.") from turn.errors[0]
         return outputs
@@ -156,7 +173,11 @@ class _Suite:
 
         for output in outputs:
             try:
-                typeguard.check_type(output, self.module.out_type)
+                typeguard.check_type(
+                    output,
+                    self.module.out_type,
+                    collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS,
+                )
             except typeguard.TypeCheckError as error:
                 raise self.broken("types", f"it gave {output!r}, which {error}.") from error
 
@@ -179,7 +200,9 @@ class _Suite:
         outputs: list[Any] = []
         turn = session.collecting(self.options, outputs)
         counter = _Counter(session, at=point, then=lambda: turn._scope.cancel())
-        with trio.move_on_after(self.within_s) as watchdog, counter:
+        not_left = f"cancelled at checkpoint {point} it did not leave: it swallows Cancelled."
+        self.watchdog.expect(self._error("cancellation", not_left))
+        with trio.move_on_after(self.within_s) as patience, counter:
             async with turn:
                 await self._feed(turn, sample)
                 async for event in turn:
@@ -187,8 +210,8 @@ class _Suite:
                         raise self.broken(
                             "cancellation", f"cancelled at checkpoint {point} it failed: {event.error!r}."
                         ) from turn.errors[0]
-        if watchdog.cancelled_caught:
-            raise self.broken("cancellation", f"cancelled at checkpoint {point} it did not leave: it swallows Cancelled.")
+        if patience.cancelled_caught:
+            raise self.broken("cancellation", not_left)
         given = len(outputs)
         await trio.testing.wait_all_tasks_blocked(0.01 if self.real else 0)
         if len(outputs) != given:
@@ -207,6 +230,7 @@ class _Suite:
             def clone(self) -> Blocked:
                 return self
 
+        self.watchdog.expect(self._error("backpressure", "it goes no further while nobody takes what it gives."))
         async with service.session("slow") as session:
             turn = session._make(0, self.options, None, Blocked())
             async with turn, trio.open_nursery() as nursery:
@@ -271,13 +295,8 @@ class _Released:
         await self._settle()
         self._before = _census()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if error is not None:
-            if isinstance(error, EzflowError) and not isinstance(error, StageStuck):
-                return
-            for leaf in flat(error):
-                if isinstance(leaf, StageStuck):
-                    raise self._suite.broken("cancellation", str(leaf)) from leaf
             return
         await self._settle()
         after = _census()

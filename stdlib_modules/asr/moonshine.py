@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 RATE_HZ = 16_000
 PIECE_S = 4.0  # of a recording: cheaper than small pieces, as each pass goes over the open line again
-QUIET = 0.1  # of the loudest so far: less is a pause
+QUIET = 0.06  # of the loudest so far: less is a pause
 BREATH_S = 0.1  # a pause as short as this is part of the speech
 PAUSE_S = 0.25  # from here on a pause is worth a pass, which is mostly done when it has ended the utterance
 ENDING_S = 0.7  # a pause that ends an utterance is no longer than this: more may hide a word said softly

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from ezflow import EzflowError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from httpx2 import AsyncClient
 
@@ -96,19 +96,29 @@ async def completion(http: AsyncClient, body: dict[str, Any]) -> AsyncGenerator[
         async with http.stream("POST", "chat/completions", json=body | {"stream": True}) as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise _refusal(await answer.aread(), answer.status_code)
-            # Not aiter_lines: left early, it leaves the generators beneath it to the garbage collector.
-            rest = b""
-            async with aclosing(answer.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        if piece := _piece(line.decode(errors="replace")):
-                            yield piece
+            lines = answer.aiter_lines()
+            try:
+                async for line in lines:
+                    if piece := _piece(line):
+                        yield piece
+            finally:
+                await _end(lines)
     except httpx2.TransportError as error:
         raise LLMError(
             f"No answer from the model server at {http.base_url} ({type(error).__name__}: {error}): "
             "start it, or give another url."
         ) from error
+
+
+async def _end(lines: AsyncIterator[str]) -> None:
+    """End every generator beneath a stream that is left early, by a Cancelled that passes through them all.
+
+    httpx2 does not close its inner ones: the garbage collector would, with a ResourceWarning.
+    """
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async for _ in lines:
+            pass
 
 
 def _piece(line: str) -> str | None:

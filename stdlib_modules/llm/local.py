@@ -153,16 +153,10 @@ class LocalLLM(Module[str, str]):
     async def _warm_up(self) -> None:
         """Have every slot read the system prompt before the first user waits for it."""
         body = self._body(messages(self.system_prompt, (), "Hello"), 1, 0.0)
-
-        async def once() -> None:
-            async with aclosing(completion(self.http, body)) as pieces:
+        for slot in range(self.n_parallel):
+            async with aclosing(completion(self.http, body | {"id_slot": slot})) as pieces:
                 async for _ in pieces:
                     pass
-
-        await once()  # alone first, so that an error comes out as it is
-        async with trio.open_nursery() as nursery:
-            for _ in range(self.n_parallel):
-                nursery.start_soon(once)
 
 
 class _Llama:
@@ -183,8 +177,8 @@ class _Llama:
             self._server = make_server(params)
         except RuntimeError as error:
             raise LLMError(
-                f"llama.cpp cannot load {params.model.path}: it needs a language model as a GGUF file, and memory "
-                f"for it and for {params.n_ctx} tokens. Give another file, or a smaller n_ctx or n_parallel."
+                f"llama.cpp cannot load {params.model.path}: it needs a GGUF language model, and memory for "
+                f"it and {params.n_ctx} tokens. Give another file, or a smaller n_ctx or n_parallel."
             ) from error
         self.address = self._server.listening_address
 

@@ -6,6 +6,7 @@ A test marked `both` runs one client against hypercorn as it comes ("plain") and
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import socket
@@ -31,7 +32,7 @@ from quart_trio import QuartTrio
 from trio_websocket import connect_websocket_url
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection as Frames
-from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Request as Upgrade
 from wsproto.extensions import PerMessageDeflate
 
@@ -134,6 +135,14 @@ def an_app(seen: Seen) -> QuartTrio:
             scope.cancel()
             await websocket.send(f"{SENT_TEXT} 1")
         await websocket.send(f"{SENT_TEXT} 2")
+
+    @app.websocket("/cancels-a-long-send")
+    async def cancels_a_long_send() -> None:
+        await websocket.accept()
+        with trio.move_on_after(0.1):
+            await websocket.send(bytes(ENDLESS_BYTES))
+        seen.left.set()
+        await websocket.send("after it")
 
     return app
 
@@ -408,6 +417,25 @@ async def test_a_cancelled_send_spoils_no_later_message(guarded: bool) -> None:
         assert (texts == [f"{SENT_TEXT} 2"]) is guarded
 
 
+async def test_a_send_that_is_cancelled_halfway_is_sent_whole() -> None:
+    seen = Seen()
+    async with serving(an_app(seen)) as server:
+        client = await server.websocket(b"/cancels-a-long-send")
+        assert not await happens(seen.left)
+        frames = Frames(ConnectionType.CLIENT)
+        received_bytes = 0
+        texts: list[str] = []
+        while not texts:
+            frames.receive_data(await client.receive_some())
+            for event in frames.events():
+                if isinstance(event, BytesMessage):
+                    received_bytes += len(event.data)
+                elif isinstance(event, TextMessage):
+                    texts.append(event.data)
+        assert received_bytes == ENDLESS_BYTES
+        assert texts == ["after it"]
+
+
 async def test_a_common_websocket_client_talks_to_the_guarded_server() -> None:
     async with (
         serving(an_app(Seen()), websocket_ping_interval=0.5) as server,
@@ -499,13 +527,13 @@ async def test_a_disconnect_cancels_the_response_while_it_waits() -> None:
 async def test_a_request_head_that_comes_byte_by_byte_for_ever_is_cut_off() -> None:
     async with serving(an_app(Seen()), head_timeout_s=0.2, keep_alive_timeout=FAR_S) as server:
         client = await server.connect()
-        await client.send_all(b"GET / HTTP/1.1\r\nX: ")
+        await client.send_all(GET[:-1])
         ended = trio.Event()
 
         async def dribble() -> None:
             while not await happens(ended, 0.02):
                 try:
-                    await client.send_all(b"x")
+                    await client.send_all(b"x: x\r\n")
                 except trio.BrokenResourceError:
                     return
 
@@ -542,6 +570,16 @@ async def test_a_connection_is_kept_for_further_requests() -> None:
             await client.send_all(GET[9:] if half else GET)
             for _ in range(half.count(GET) + 1):
                 assert b"HTTP/1.1 200" in await read_until(client, b"hello")
+
+
+@both
+async def test_a_connection_is_closed_when_the_client_asks_for_it(guarded: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        client = await server.connect()
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with trio.move_on_after(2 if guarded else NOT_WITHIN_S) as limit:
+            assert b"hello" in await read_to_end(client)
+        assert limit.cancelled_caught is not guarded
 
 
 @both
@@ -650,6 +688,51 @@ async def test_a_slow_reader_has_a_deadline_for_each_piece_not_for_the_whole(
     assert (len(answer) > 1_000_000) is arrives
 
 
+async def test_a_cut_off_application_cannot_write_any_more(autojump_clock: object) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await send({"type": "http.response.body", "body": b"last words"})
+
+    began = trio.current_time()
+    await serve_one(SlowClient(GET, pace_s=11), app, write_timeout_s=10)
+    assert trio.current_time() - began < 11 + 10 + 1
+
+
+async def empty_answer(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def test_each_request_head_has_a_deadline_of_its_own(autojump_clock: object) -> None:
+    began = trio.current_time()
+    client = SlowClient(GET[:9], GET[9:], GET[:9], pace_s=5)
+    await serve_one(client, empty_answer, head_timeout_s=8, keep_alive_timeout=FAR_S)
+    assert client.taken.count(b"204") == 1
+    assert trio.current_time() - began == pytest.approx(3 * 5 + 8, abs=0.1)
+
+
+async def test_a_connection_ends_when_its_idle_client_leaves(autojump_clock: object) -> None:
+    began = trio.current_time()
+    await serve_one(SlowClient(GET, b"", pace_s=1), empty_answer, keep_alive_timeout=FAR_S)
+    print("TIME", trio.current_time() - began)
+    assert trio.current_time() - began < 3
+
+
+async def test_a_client_that_left_before_it_was_accepted_is_no_fault(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Left(SlowClient):
+        def getpeername(self) -> str:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    assert await serve_one(Left(pace_s=1), slow_answer) == b""
+    assert not caplog.records
+
+
 @pytest.fixture
 def tls(tmp_path: Path) -> tuple[dict[str, Any], ssl.SSLContext]:
     """The server's settings and the client's context, of an authority made for the occasion."""
@@ -668,7 +751,11 @@ async def test_tls_serves_http1_to_a_client_that_prefers_http2(
     tls: tuple[dict[str, Any], ssl.SSLContext],
 ) -> None:
     settings, context = tls
-    async with serving(an_app(Seen()), keep_alive_timeout=0.5, **settings) as server:
+    async with serving(
+        an_app(Seen()), keep_alive_timeout=0.5, ssl_handshake_timeout=0.5, **settings
+    ) as server:
+        no_handshake = await server.connect()
+        assert await read_to_end(no_handshake) == b""
         no_tls = await server.connect()
         await no_tls.send_all(GET)
         await read_to_end(no_tls)

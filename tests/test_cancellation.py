@@ -1,0 +1,154 @@
+"""A whole turn of text and voice, cancelled at every one of its checkpoints: nothing is left, nothing is late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from ezflow import Audio, Event, Flow, Latest, Service, Session, module, ordered
+from ezflow.channels import every_step
+from ezflow.session import OpenTurn
+from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
+
+
+@module
+def words(text: str) -> str:
+    return text.strip()
+
+
+ANSWER = FakeASR(0.1) >> FakeLLM("one two three", 0.2, 0.1).shown() >> (words | ordered(FakeTTS(0.05), 2))
+LIVE = FakeVAD() >> Latest(ANSWER)
+
+
+def sound(text: str = "") -> Audio:
+    return Audio(bytes(64), 16000, text=text)
+
+
+class At(trio.abc.Instrument):
+    """Counts the steps of the tasks below a nursery; at one of them it calls back."""
+
+    def __init__(self, nursery: trio.Nursery, step: int, then: Callable[[], None]) -> None:
+        self._nursery = nursery
+        self._step = step
+        self._then = then
+        self.steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        nursery = task.parent_nursery
+        while nursery is not None and nursery is not self._nursery:
+            nursery = nursery.parent_task.parent_nursery
+        if nursery is not None:
+            self.steps += 1
+            if self.steps == self._step:
+                self._then()
+
+
+async def speak(turn: OpenTurn) -> None:
+    await turn.send(sound("hello"))
+    await turn.send(sound())
+    await trio.sleep(0.53)
+    await turn.send(sound("stop"))
+    await turn.send(sound())
+    await turn.end()
+
+
+async def once(session: Session, step: int, then: Callable[[OpenTurn], object]) -> tuple[int, list[Event]]:
+    """One live turn with a barge-in; at a step of its tasks, `then` happens to it."""
+    events: list[Event] = []
+    async with session.live() as turn:
+        instrument = At(session._nursery, step, lambda: then(turn) and None)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(speaking, turn)
+                async for event in turn:
+                    events.append(event)
+                nursery.cancel_scope.cancel()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return instrument.steps, events
+
+
+async def speaking(turn: OpenTurn) -> None:
+    try:
+        await speak(turn)
+    except Exception as error:
+        assert type(error).__name__ == "TurnClosedError"
+
+
+def tasks_of(session: Session) -> int:
+    return len(session._nursery.child_tasks)
+
+
+def check_order(events: list[Event]) -> None:
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert [event.type for event in events].count("turn.ended") == 1
+    assert events[-1].type == "turn.ended"
+    cut = False
+    for event in events:
+        if event.type == "interrupted":
+            cut = True
+        elif cut:
+            assert event.run != 1
+
+
+async def next_turn_works(session: Session) -> None:
+    events = [event async for event in session.turn("again", entry="fake_llm")]
+    assert [event.item for event in events if event.stage == "fake_llm"] == ["one", " two", " three"]
+    assert events[-1].reason == "done"
+
+
+async def count_steps(service: Service) -> int:
+    async with service.session("count") as session:
+        steps, events = await once(session, 0, lambda turn: None)
+    check_order(events)
+    assert events[-1].reason == "done"
+    return steps
+
+
+@pytest.mark.parametrize("way", ["cancel", "session", "client"])
+async def test_a_turn_cancelled_at_any_checkpoint_leaves_nothing_behind(way, autojump_clock):
+    flow: Flow[Audio, Audio | str] = LIVE
+    with every_step():
+        async with flow.open(capacity=1, ear=2) as service:
+            steps = await count_steps(service)
+            assert steps > 100
+            for step in range(1, steps + 1):
+                async with service.session("ann") as session:
+                    if way == "client":
+                        with trio.CancelScope() as scope:
+                            await once(session, step, lambda turn, scope=scope: scope.cancel())
+                    else:
+                        events = await cancelled(session, step, way)
+                        assert events[-1].reason in ("interrupted", "done"), step
+                    assert tasks_of(session) == 0, step
+                    await next_turn_works(session)
+                    assert tasks_of(session) == 0, step
+                assert service.sessions == {}
+
+
+async def cancelled(session: Session, step: int, way: str) -> list[Event]:
+    if way == "cancel":
+        _, events = await once(session, step, lambda turn: turn._scope.cancel())
+    else:
+        async with trio.open_nursery() as nursery:
+            _, events = await once(session, step, lambda turn: nursery.start_soon(session.interrupt))
+    check_order(events)
+    return events
+
+
+async def test_a_run_interrupted_at_any_checkpoint_is_followed_by_nothing_of_its_own(autojump_clock):
+    with every_step():
+        async with LIVE.open(capacity=1, ear=2) as service:
+            for step in range(1, await count_steps(service) + 1):
+                async with service.session("ann") as session:
+                    async with trio.open_nursery() as nursery:
+                        _, events = await once(
+                            session, step, lambda turn, nursery=nursery: nursery.start_soon(turn.interrupt)
+                        )
+                    check_order(events)
+                    assert events[-1].reason == "done", step
+                    assert tasks_of(session) == 0
