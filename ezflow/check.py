@@ -16,7 +16,7 @@ from .combine.around import Around, Choice
 from .combine.batch import Batch
 from .errors import ItemTypeError
 from .flow import Flow, Parallel, Series
-from .modules import FunctionModule, Module
+from .modules import FunctionModule, Module, fields_of
 from .ports import Port, assignable, check_edge, show, solve, substitute
 from .stage import Stage, bind, stages_of
 
@@ -246,7 +246,7 @@ def _between(given: Any, taken: Any, near: set[str]) -> str | None:
         if cls.__module__.startswith("ezflow.") or Any in (cls.in_type, cls.out_type):
             continue
         if assignable(given, cls.in_type) and assignable(substitute(cls.out_type, solve(cls.in_type, given)), taken):
-            needed = any(field.init and field.default is attrs.NOTHING for field in attrs.fields(cls))
+            needed = any(field.init and field.default is attrs.NOTHING for field in fields_of(cls))
             return f"{cls.__name__}(...)" if needed else f"{cls.__name__}()"
     return None
 

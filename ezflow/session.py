@@ -349,7 +349,7 @@ class OpenTurn:
                 raise
             reason = "error"
             self._fail(state, errors)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever a stage raised: it becomes an event and a log entry)
             reason = "error"
             self._fail(state, error)
         finally:

@@ -17,7 +17,7 @@ from .items import Audio
 
 __all__ = ["Ear", "Exchange", "Note", "Options", "Run", "Turn", "TurnState"]
 
-O = TypeVar("O")
+T = TypeVar("T")
 NO_OPTIONS: Mapping[type, Any] = {}
 
 
@@ -192,7 +192,7 @@ class Options:
     def __init__(self, values: Mapping[type, Any] = NO_OPTIONS) -> None:
         self._values = values
 
-    def __getitem__(self, cls: type[O]) -> O:
+    def __getitem__(self, cls: type[T]) -> T:
         value = self._values.get(cls)
         return cls() if value is None else value
 

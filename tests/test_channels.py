@@ -1,7 +1,5 @@
 """ezflow/channels.py: bounded joins that lose and invent nothing, whoever is cancelled."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,4 +1,4 @@
-"""The startup check: its report, every fault at once with what to write, and the guards it leaves for run time."""
+"""The startup check: its report, every fault at once with what to write, and the guards left for run time."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_the_report_draws_combinators():
 
 def test_the_sentence_for_a_bad_edge():
     assert messages(Sentences() >> Moonshine()) == [
-        "Sentences gives str, but Moonshine takes Audio | Utterance: put an Audio-giving module between them, "
-        "e.g. Sentences() >> Hibari() >> Moonshine()."
+        "Sentences gives str, but Moonshine takes Audio | Utterance: "
+        "put an Audio-giving module between them, e.g. Sentences() >> Hibari() >> Moonshine()."
     ]
 
 
@@ -162,7 +162,9 @@ def test_all_faults_are_reported_at_once_and_open_raises_them():
     ]
     lines = str(report).splitlines()
     assert lines[0] == "❌ Pipeline has 5 faults"
-    assert [line for line in lines if line.startswith("✗ ")] == [f"✗ {fault.message}" for fault in report.faults]
+    assert [line for line in lines if line.startswith("✗ ")] == [
+        f"✗ {fault.message}" for fault in report.faults
+    ]
 
     async def open_it() -> None:
         async with flow.open():
@@ -341,7 +343,11 @@ def test_a_configuration_that_fits(values):
     ("field", "value", "said"),
     [
         ("count", "3", "Configured.count is '3' (str), but int is needed: write Configured(count=...)."),
-        ("ratio", "high", "Configured.ratio is 'high' (str), but float is needed: write Configured(ratio=...)."),
+        (
+            "ratio",
+            "high",
+            "Configured.ratio is 'high' (str), but float is needed: write Configured(ratio=...).",
+        ),
         ("words", ("a",) * 50 + (3,), "but tuple[str, ...] is needed"),
         ("mode", "medium", "but Literal['fast', 'slow'] is needed"),
         ("voice", "ann", "but Voice | None is needed"),

@@ -1,7 +1,5 @@
 """ezflow/convert.py: strict, and every error says where it stands and what is needed."""
 
-from __future__ import annotations
-
 import base64
 import enum
 from typing import Any, Literal
@@ -197,7 +195,7 @@ def test_lists_are_structured_with_their_index():
 
 
 def test_audio_takes_only_a_string():
-    with pytest.raises(InputError, match="sound is needed"):
+    with pytest.raises(ValueError, match="sound is needed"):
         audio(7)
 
 

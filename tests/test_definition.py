@@ -102,14 +102,21 @@ MISUSES = {
     ),
     "an unknown type in a parameter": (
         cls(body=process("async def process(self, text: Missing, turn: Turn) -> str:")),
-        "X.process, parameter text: the annotation 'Missing' cannot be resolved (name 'Missing' is not defined): "
-        "import or define that name at the top of the file",
+        "X.process, parameter text: the annotation 'Missing' cannot be resolved "
+        "(name 'Missing' is not defined): import or define that name at the top of the file",
     ),
     "an unknown type in the return": (
-        cls(body=process("async def process(self, text: str, turn: Turn) -> AsyncIterator[Client]:", "yield 1")),
+        cls(
+            body=process(
+                "async def process(self, text: str, turn: Turn) -> AsyncIterator[Client]:", "yield 1"
+            )
+        ),
         "X.process, return: the annotation 'AsyncIterator[Client]' cannot be resolved",
     ),
-    "an unknown type in a field": (cls("size: Missing = 1"), "X.size: the annotation 'Missing' cannot be resolved"),
+    "an unknown type in a field": (
+        cls("size: Missing = 1"),
+        "X.size: the annotation 'Missing' cannot be resolved",
+    ),
     "an unknown type in the base": (
         cls(base="Module['Missing', str]"),
         "X's base: the annotation ForwardRef('Missing') cannot be resolved",
@@ -118,7 +125,10 @@ MISUSES = {
         cls("size: 'a number' = 3"),
         "X.size: \"'a number'\" is not a type",
     ),
-    "a list as default": (cls("m: list = []"), "X.m has a mutable default, which all users would share: write a tuple"),
+    "a list as default": (
+        cls("m: list = []"),
+        "X.m has a mutable default, which all users would share: write a tuple",
+    ),
     "a dict as default": (cls("m: dict = {}"), "X.m has a mutable default"),
     "a set as default": (cls("m: set = {1}"), "X.m has a mutable default"),
     "attrs.Factory(list)": (cls("m: list = attrs.Factory(list)"), "X.m has a mutable default"),
@@ -127,7 +137,7 @@ MISUSES = {
     "field(default=[])": (cls("m: list = attrs.field(default=[])"), "X.m has a mutable default"),
     "process and run": (
         cls(body=SOUND + process("async def run(self, inbox, outbox, turn):", "...")),
-        "X defines both of process and run: write process(self, item, turn) for one item at a time, or run(self,",
+        "X defines both of process and run: write process(self, item, turn) for one item at a time",
     ),
     "neither process nor run": (cls(body="    pass"), "X defines neither of process and run"),
     "a plain run": (
@@ -139,7 +149,10 @@ MISUSES = {
         "`await outbox.send(item)`, not with yield.",
     ),
     "no base": (cls(base="object"), "X is no module: write class X(Module[In, Out])."),
-    "a base without types": (cls(base="Module"), "X does not say what it takes and gives: write class X(Module[In,"),
+    "a base without types": (
+        cls(base="Module"),
+        "X does not say what it takes and gives: write class X(Module[In,",
+    ),
     "blocking and async": (
         cls(how="@module(blocking=True)"),
         "X.process is async, so it cannot be blocking: write def, or leave blocking=True out.",
@@ -147,7 +160,9 @@ MISUSES = {
     "blocking and yielding": (
         cls(
             how="@module(blocking=True)",
-            body=process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", "yield text"),
+            body=process(
+                "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", "yield text"
+            ),
         ),
         "X.process is async, so it cannot be blocking",
     ),
@@ -201,10 +216,19 @@ MISUSES = {
         cls() + "\nX() >> X",
         "X is a class: write X(), with its parentheses.",
     ),
-    "a class without its parentheses, first": (cls() + "\nX >> X()", "X is a class: write X(), with its parentheses."),
+    "a class without its parentheses, first": (
+        cls() + "\nX >> X()",
+        "X is a class: write X(), with its parentheses.",
+    ),
     "a lambda in a chain": (cls() + "\nX() >> (lambda text: text)", "<lambda> has no annotations"),
-    "a bare method of str in a chain": (cls() + "\nX() >> str.upper", "def upper(text: str) -> str, and use that."),
-    "a value in a chain": (cls() + "\nX() >> 'text'", "'text' (str) is no flow: a module or a function is needed."),
+    "a bare method of str in a chain": (
+        cls() + "\nX() >> str.upper",
+        "def upper(text: str) -> str, and use that.",
+    ),
+    "a value in a chain": (
+        cls() + "\nX() >> 'text'",
+        "'text' (str) is no flow: a module or a function is needed.",
+    ),
 }
 RESERVED = ["name", "run", "parts", "stages", "named", "shown", "open", "check", "collect", "options", "form"]
 
@@ -230,10 +254,13 @@ def test_a_method_that_would_replace_one_of_every_flow_is_refused(method):
 
 
 def test_misuses_are_errors_under_python_c_too():
-    chosen = [MISUSES[name] for name in ("takes another type than the base says", "an unknown type in a field")]
+    chosen = [
+        MISUSES[name] for name in ("takes another type than the base says", "an unknown type in a field")
+    ]
     program = PROLOGUE + cls() + "\nprint(X().check())\n"
     for source, message in chosen:
-        program += f"try:\n{textwrap.indent(source, '    ')}\nexcept DefinitionError as e: assert {message!r} in str(e)\n"
+        program += f"try:\n{textwrap.indent(source, '    ')}\n"
+        program += f"except DefinitionError as error: assert {message!r} in str(error)\n"
         program += "else: raise SystemExit('nothing was refused')\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -262,7 +289,9 @@ def from_file(tmp_path, source: str) -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_yield_inside_a_nursery_or_cancel_scope_is_refused(tmp_path, scope):
-    body = process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", scope, "    yield text")
+    body = process(
+        "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", scope, "    yield text"
+    )
     with pytest.raises(DefinitionError) as refused:
         from_file(tmp_path, cls(body=body))
     assert "X.process yields inside" in str(refused.value)
@@ -311,7 +340,9 @@ class X(Module[str, str]):
 
 
 def test_where_no_source_can_be_read_the_yield_is_let_through():
-    body = process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", SCOPES[0], "    yield text")
+    body = process(
+        "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", SCOPES[0], "    yield text"
+    )
     exec(compile(PROLOGUE + cls(body=body), "<no such file>", "exec"), {"__name__": "nowhere"})
 
 
@@ -545,7 +576,9 @@ def test_a_private_field_is_shown_under_the_name_it_is_given_by():
 
 
 def test_a_resource_read_before_its_module_is_open_is_a_clear_error():
-    with pytest.raises(NotOpenError, match=r"Fetching\.http exists only while the module is open: run it in a flow"):
+    with pytest.raises(
+        NotOpenError, match=r"Fetching\.http exists only while the module is open: run it in a flow"
+    ):
         _ = Fetching().http
     assert not hasattr(Fetching(), "http")
     with pytest.raises(AttributeError, match="'Fetching' object has no attribute 'https'"):
@@ -569,7 +602,9 @@ async def test_an_open_module_has_its_resource_and_the_original_does_not(autojum
 
 
 def test_a_missing_package_says_which_to_install():
-    with pytest.raises(ezflow.MissingDependency, match=r'pip install "ezflow-trio\[speech\]", or pip install -e'):
+    with pytest.raises(
+        ezflow.MissingDependency, match=r'pip install "ezflow-trio\[speech\]", or pip install -e'
+    ):
         with Fetching().needs("hibari-tts", extra="speech"):
             raise ImportError("no hibari")
 

@@ -1,7 +1,5 @@
 """ezflow/events.py: the wire types of what is replied."""
 
-from __future__ import annotations
-
 import attrs
 import pytest
 

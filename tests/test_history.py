@@ -1,7 +1,5 @@
 """ezflow/history.py: a conversation that is bounded in messages and in characters."""
 
-from __future__ import annotations
-
 from ezflow.history import History, Message
 
 

@@ -1,6 +1,4 @@
-"""ezflow/instrument.py: everything is reported, in order, to all; and without observers nothing is wrapped."""
-
-from __future__ import annotations
+"""ezflow/instrument.py: everything is reported, in order; without observers nothing is wrapped."""
 
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ezflow/items.py: sound in and out of WAVs, and utterances followed while they are spoken."""
 
-from __future__ import annotations
-
 import io
 import struct
 import wave

@@ -1,7 +1,5 @@
 """ezflow/session.py: a user's turns, one at a time, whole, and never another's."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -433,7 +431,7 @@ async def test_interrupting_a_live_turn_returns_when_the_run_s_stages_have_left(
 
 
 async def test_queued_events_of_an_interrupted_run_are_dropped_before_interrupted_goes_out(autojump_clock):
-    """The client is slow: when the next item comes, words of the old run wait in the ear. None of them is sent."""
+    """The client is slow: words of the old run wait in the ear when the next item comes. None is sent."""
     flow = Latest(FakeLLM("a b c d {}"))
     async with flow.open() as service, service.session("ann") as session, session.live() as live:
         await live.send("1")
@@ -453,7 +451,7 @@ async def test_queued_events_of_an_interrupted_run_are_dropped_before_interrupte
 
 
 async def test_nothing_of_a_run_follows_its_interruption(autojump_clock):
-    """Random barge-ins and a client of random slowness; runs are numbered upwards, each whole or cut, none late."""
+    """Random barge-ins, a client of random slowness: runs are numbered upwards, none is late."""
     dice = random.Random(7)
     async with VOICE.open(ear=3, capacity=1) as service:
         for _ in range(60):

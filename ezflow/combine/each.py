@@ -43,7 +43,7 @@ class Counting(Tapped):
 
     __slots__ = ("_outbox", "given", "gone")
 
-    def __init__(self, outbox: Outbox[object]) -> None:
+    def __init__(self, outbox: Outbox[Any]) -> None:
         super().__init__()
         self._outbox = outbox
         self.given = 0

@@ -29,7 +29,8 @@ def create_app(services: Mapping[str, Service], settings: Settings) -> QuartTrio
 
     @app.errorhandler(HTTPException)
     async def refuse(error: HTTPException) -> Response:
-        return answer({"error": error.name.replace(" ", ""), "message": error.description or error.name}, error.code or 500)
+        body = {"error": error.name.replace(" ", ""), "message": error.description or error.name}
+        return answer(body, error.code or 500)
 
     @app.after_request
     async def safe(response: Response) -> Response:

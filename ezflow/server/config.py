@@ -46,9 +46,7 @@ class Settings:
 
     @property
     def limits(self) -> Limits:
-        return Limits(
-            turn_s=self.turn_s, max_sessions=self.max_sessions, idle_s=self.idle_s, debug=self.debug
-        )
+        return Limits(turn_s=self.turn_s, max_sessions=self.max_sessions, idle_s=self.idle_s, debug=self.debug)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from ..convert import structure
 from ..errors import EntryError, InputError, ItemTypeError, SessionsFull, StageStuck, TurnClosedError
 from .encode import encoder
 
-__all__ = ["BadRequest", "answer", "read_json", "refusal"]
+__all__ = ["REFUSED", "BadRequest", "answer", "read_json", "refusal"]
 
 
 class BadRequest(Exception):
@@ -30,19 +30,21 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
     return response
 
 
+# What is the request's own fault, or the moment's: everything else is ours, and answered 500.
+REFUSED = (BadRequest, InputError, EntryError, ItemTypeError, SessionsFull, StageStuck, TurnClosedError)
+
+
 def refusal(error: Exception) -> Response:
-    """The response to an error of the request's own; raises any other error again."""
+    """The response to one of REFUSED."""
+    name = type(error).__name__
     if isinstance(error, BadRequest):
-        return answer({"error": "BadRequest", "message": str(error)}, error.status)
+        return answer({"error": name, "message": str(error)}, error.status)
     if isinstance(error, InputError):
-        return answer({"error": "InputError", "path": error.path, "message": error.problem}, 422)
-    if isinstance(error, EntryError):
-        return answer({"error": "EntryError", "path": "entry", "message": str(error)}, 422)
-    if isinstance(error, ItemTypeError):
-        return answer({"error": "ItemTypeError", "path": "input", "message": str(error)}, 422)
-    if isinstance(error, SessionsFull | StageStuck | TurnClosedError):
-        return answer({"error": type(error).__name__, "message": str(error)}, 503, Retry_After="1")
-    raise error
+        return answer({"error": name, "path": error.path, "message": error.problem}, 422)
+    if isinstance(error, EntryError | ItemTypeError):
+        path = "entry" if isinstance(error, EntryError) else "input"
+        return answer({"error": name, "path": path, "message": str(error)}, 422)
+    return answer({"error": name, "message": str(error)}, 503, Retry_After="1")
 
 
 async def read_json(cls: type, max_bytes: int) -> Any:

@@ -15,7 +15,7 @@ from ..session import entry_index, read_options
 from ..stage import heads
 from .config import Settings
 from .encode import encode_line
-from .replies import answer, read_json, refusal
+from .replies import REFUSED, answer, read_json, refusal
 
 __all__ = ["InterruptRequest", "TurnRequest", "turns"]
 
@@ -52,7 +52,7 @@ def turns(service: Service, settings: Settings) -> Blueprint:
             body: TurnRequest = await read_json(TurnRequest, settings.max_body)
             lines = _lines(service, body, read_input(service, body))
             await anext(lines)
-        except Exception as error:
+        except REFUSED as error:
             return refusal(error)
         response = Response(lines, content_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
         response.timeout = None  # Quart would end a long reply silently after 60 s
@@ -64,7 +64,7 @@ def turns(service: Service, settings: Settings) -> Blueprint:
             body: InterruptRequest = await read_json(InterruptRequest, settings.max_body)
             session = service.sessions.get(body.user)
             return answer({"turn": await session.interrupt() if session is not None else None})
-        except Exception as error:
+        except REFUSED as error:
             return refusal(error)
 
     return routes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .collecting import collect
 from .conformance import Conformance, ConformanceError, check_module
-from .fakes import FakeASR, FakeLLM, FakeTTS, FakeVAD, Failing, Pause
+from .fakes import Failing, FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
 
 __all__ = [
     "Conformance",

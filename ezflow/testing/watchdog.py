@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["Watchdog"]
 
@@ -46,7 +49,7 @@ class Watchdog(trio.abc.Instrument):
         self._verdicts.put(outcome.Error(error))
 
     def run(self, suite: Callable[[], Awaitable[Any]], clock: trio.abc.Clock | None) -> Any:
-        """Run the suite to its end or its verdict. Raises: what it raised, told or is expected to be stuck by."""
+        """Run the suite to its end or its verdict. Raises: what it raised or told, or what `expect` said."""
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(self._work, suite, clock), daemon=True)
         thread.start()
@@ -57,7 +60,7 @@ class Watchdog(trio.abc.Instrument):
         return verdict.unwrap()
 
     def _work(self, suite: Callable[[], Awaitable[Any]], clock: trio.abc.Clock | None) -> None:
-        self._verdicts.put(outcome.capture(trio.run, suite, clock=clock, instruments=[self]))
+        self._verdicts.put(outcome.capture(partial(trio.run, suite, clock=clock, instruments=[self])))
 
     def _verdict(self) -> outcome.Outcome[Any]:
         while True:

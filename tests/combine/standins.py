@@ -1,4 +1,4 @@
-"""Small modules with exact virtual delays, and a turn as a list of times: what the combinators' tests share."""
+"""Small modules with exact virtual delays, and a turn as a list of times: for the combinators' tests."""
 
 from __future__ import annotations
 

@@ -8,7 +8,21 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standins import Add, Breaks, Endless, Keep, Log, Module, Repeat, Sleepy, Take, Turn, items, module, timeline
+from standins import (
+    Add,
+    Breaks,
+    Endless,
+    Keep,
+    Log,
+    Module,
+    Repeat,
+    Sleepy,
+    Take,
+    Turn,
+    items,
+    module,
+    timeline,
+)
 from trio.testing import MockClock
 
 from ezflow import batch, fallback, ordered, race, retry, route, timeout

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 import trio
-from standins import Add, Breaks, Endless, Log, Module, Repeat, Says, Silent, Sleepy, Take, Turn, items, module, timeline
+from standins import (
+    Add,
+    Breaks,
+    Endless,
+    Log,
+    Module,
+    Repeat,
+    Says,
+    Silent,
+    Sleepy,
+    Take,
+    Turn,
+    items,
+    module,
+    timeline,
+)
 
 from ezflow import race
 
@@ -42,7 +57,9 @@ async def test_replies_keep_their_order_when_two_stages_of_the_winner_reply(auto
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 16])
-async def test_flows_that_reply_much_before_their_first_output_do_not_wait_for_each_other(autojump_clock, capacity):
+async def test_flows_that_reply_much_before_their_first_output_do_not_wait_for_each_other(
+    autojump_clock, capacity
+):
     flow = race(Says("a", 100, 1), Says("b", 100, 2))
     assert await flow.collect([7], capacity=capacity) == [7]
     assert trio.current_time() == 1

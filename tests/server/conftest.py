@@ -31,7 +31,9 @@ class Server:
             connection = h11.Connection(h11.CLIENT)
             fields = [("Host", "localhost"), ("Content-Length", str(len(body))), *headers.items()]
             await stream.send_all(connection.send(h11.Request(method=method, target=path, headers=fields)) or b"")
-            await stream.send_all((connection.send(h11.Data(body)) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+            await stream.send_all(
+                (connection.send(h11.Data(body)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+            )
             response = Response(connection, stream)
             await response.begin()
             yield response

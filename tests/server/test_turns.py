@@ -225,6 +225,7 @@ async def test_a_turn_that_takes_too_long_ends_as_timeout(serving):
 
 async def test_fifty_users_at_once_each_get_their_own_answers(serving):
     async with serving(FakeLLM("You said {}.").shown() >> FakeTTS()) as server:
+
         async def user(name: str) -> None:
             for number in range(3):
                 events = await server.turn(user=name, input=f"{name}-{number}")

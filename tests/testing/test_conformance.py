@@ -1,6 +1,4 @@
-"""ezflow/testing/conformance.py: good modules pass the suite, and each way to be broken fails by its own rule."""
-
-from __future__ import annotations
+"""ezflow/testing/conformance.py: good modules pass; each way to be broken fails by its own rule."""
 
 import itertools
 import os

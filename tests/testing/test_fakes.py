@@ -1,7 +1,5 @@
 """ezflow/testing/fakes.py and collecting.py: deterministic modules with exact virtual times."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
