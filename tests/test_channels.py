@@ -91,6 +91,49 @@ async def test_a_waiting_sender_learns_that_the_receiver_has_gone(nursery, autoj
     assert outcomes == ["gone"]
 
 
+async def test_draining_takes_all_that_is_there_and_waits_only_for_the_first(nursery, autojump_clock):
+    give, take = channel(10)
+    for number in range(3):
+        assert give.offer(number)
+    assert await take.drain() == [0, 1, 2]
+    drained: list[list[int]] = []
+
+    async def drain() -> None:
+        drained.append(await take.drain())
+        drained.append(await take.drain())
+
+    nursery.start_soon(drain)
+    await trio.testing.wait_all_tasks_blocked()
+    assert drained == []
+    await give.send(3)
+    give.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert drained == [[3], []]
+
+
+async def test_an_offer_is_taken_only_where_there_is_room():
+    give, take = channel(1)
+    heard: list[str] = []
+    give.tap = heard.append
+    assert give.offer("a")
+    assert not give.offer("b")
+    assert await take.receive() == "a"
+    assert heard == ["a"]
+    take.close()
+    with pytest.raises(ReceiverGone):
+        give.offer("c")
+
+
+async def test_a_cancelled_drain_has_taken_nothing():
+    give, take = channel(2)
+    await give.send("kept")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await take.drain()
+    assert scope.cancelled_caught
+    assert await take.drain() == ["kept"]
+
+
 async def test_a_cloned_receiver_shares_the_items():
     give, take = channel(4)
     twin = take.clone()

@@ -162,9 +162,7 @@ def test_all_faults_are_reported_at_once_and_open_raises_them():
     ]
     lines = str(report).splitlines()
     assert lines[0] == "❌ Pipeline has 5 faults"
-    assert [line for line in lines if line.startswith("✗ ")] == [
-        f"✗ {fault.message}" for fault in report.faults
-    ]
+    assert [line for line in lines if line.startswith("✗ ")] == [f"✗ {fault.message}" for fault in report.faults]
 
     async def open_it() -> None:
         async with flow.open():

@@ -85,9 +85,7 @@ def test_what_does_not_fit_is_named_with_its_path(given, path, problem):
     assert str(caught.value) == f"{path}: {caught.value.problem}"
 
 
-@pytest.mark.parametrize(
-    "given", [{"mode": "quick"}, {"colour": "blue"}, {"stop": 5}, {"voices": 5}, {"voice": "ann"}]
-)
+@pytest.mark.parametrize("given", [{"mode": "quick"}, {"colour": "blue"}, {"stop": 5}, {"voices": 5}, {"voice": "ann"}])
 def test_other_misfits_are_input_errors_below_the_options(given):
     with pytest.raises(InputError) as caught:
         structure(given, Options, "options")

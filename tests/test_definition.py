@@ -106,11 +106,7 @@ MISUSES = {
         "(name 'Missing' is not defined): import or define that name at the top of the file",
     ),
     "an unknown type in the return": (
-        cls(
-            body=process(
-                "async def process(self, text: str, turn: Turn) -> AsyncIterator[Client]:", "yield 1"
-            )
-        ),
+        cls(body=process("async def process(self, text: str, turn: Turn) -> AsyncIterator[Client]:", "yield 1")),
         "X.process, return: the annotation 'AsyncIterator[Client]' cannot be resolved",
     ),
     "an unknown type in a field": (
@@ -160,9 +156,7 @@ MISUSES = {
     "blocking and yielding": (
         cls(
             how="@module(blocking=True)",
-            body=process(
-                "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", "yield text"
-            ),
+            body=process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", "yield text"),
         ),
         "X.process is async, so it cannot be blocking",
     ),
@@ -254,9 +248,7 @@ def test_a_method_that_would_replace_one_of_every_flow_is_refused(method):
 
 
 def test_misuses_are_errors_under_python_c_too():
-    chosen = [
-        MISUSES[name] for name in ("takes another type than the base says", "an unknown type in a field")
-    ]
+    chosen = [MISUSES[name] for name in ("takes another type than the base says", "an unknown type in a field")]
     program = PROLOGUE + cls() + "\nprint(X().check())\n"
     for source, message in chosen:
         program += f"try:\n{textwrap.indent(source, '    ')}\n"
@@ -289,9 +281,7 @@ def from_file(tmp_path, source: str) -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_yield_inside_a_nursery_or_cancel_scope_is_refused(tmp_path, scope):
-    body = process(
-        "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", scope, "    yield text"
-    )
+    body = process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", scope, "    yield text")
     with pytest.raises(DefinitionError) as refused:
         from_file(tmp_path, cls(body=body))
     assert "X.process yields inside" in str(refused.value)
@@ -340,9 +330,7 @@ class X(Module[str, str]):
 
 
 def test_where_no_source_can_be_read_the_yield_is_let_through():
-    body = process(
-        "async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", SCOPES[0], "    yield text"
-    )
+    body = process("async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:", SCOPES[0], "    yield text")
     exec(compile(PROLOGUE + cls(body=body), "<no such file>", "exec"), {"__name__": "nowhere"})
 
 
@@ -576,9 +564,7 @@ def test_a_private_field_is_shown_under_the_name_it_is_given_by():
 
 
 def test_a_resource_read_before_its_module_is_open_is_a_clear_error():
-    with pytest.raises(
-        NotOpenError, match=r"Fetching\.http exists only while the module is open: run it in a flow"
-    ):
+    with pytest.raises(NotOpenError, match=r"Fetching\.http exists only while the module is open: run it in a flow"):
         _ = Fetching().http
     assert not hasattr(Fetching(), "http")
     with pytest.raises(AttributeError, match="'Fetching' object has no attribute 'https'"):
@@ -602,9 +588,7 @@ async def test_an_open_module_has_its_resource_and_the_original_does_not(autojum
 
 
 def test_a_missing_package_says_which_to_install():
-    with pytest.raises(
-        ezflow.MissingDependency, match=r'pip install "ezflow-trio\[speech\]", or pip install -e'
-    ):
+    with pytest.raises(ezflow.MissingDependency, match=r'pip install "ezflow-trio\[speech\]", or pip install -e'):
         with Fetching().needs("hibari-tts", extra="speech"):
             raise ImportError("no hibari")
 

@@ -211,15 +211,11 @@ def test_what_is_shown_stays_shown():
     assert Latest(asr >> llm).shown()[1:] == Latest(llm).shown()
 
 
-@pytest.mark.parametrize(
-    "key", [4, -5, "nobody", slice(4, None), slice("nobody", None), slice(2, 2), slice(3, 1)]
-)
+@pytest.mark.parametrize("key", [4, -5, "nobody", slice(4, None), slice("nobody", None), slice(2, 2), slice(3, 1)])
 def test_a_stage_that_is_not_there_is_an_error_that_names_those_that_are(key):
     with pytest.raises(EntryError) as refused:
         (vad >> asr >> llm >> tts)[key]
-    assert str(refused.value).endswith(
-        " does not exist: this flow has 4 stages, 0 vad, 1 asr, 2 chat_llm, 3 tts."
-    )
+    assert str(refused.value).endswith(" does not exist: this flow has 4 stages, 0 vad, 1 asr, 2 chat_llm, 3 tts.")
     assert refused.value.names == ("vad", "asr", "chat_llm", "tts")
     assert isinstance(refused.value, LookupError)
 

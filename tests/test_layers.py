@@ -95,9 +95,7 @@ def imported(name: str, path: Path) -> Iterator[str]:
     package = [] if name == "__init__" else package
     for node in module_level(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (
-                alias.name.removeprefix("ezflow.") for alias in node.names if alias.name.startswith("ezflow")
-            )
+            yield from (alias.name.removeprefix("ezflow.") for alias in node.names if alias.name.startswith("ezflow"))
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 base = package[: len(package) - node.level + 1]
@@ -185,9 +183,7 @@ def test_a_preset_imports_only_public_names():
 def loaded_by(statement: str) -> set[str]:
     program = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
     return set(
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        ).stdout.split()
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     )
 
 

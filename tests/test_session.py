@@ -211,9 +211,7 @@ async def test_interrupting_a_session_returns_when_its_stages_have_left(nursery,
         await anext(turn)
         assert await session.interrupt() == 1
         assert witness.present == 0
-        assert [(event.type, event.reason) for event in await events_of(turn)] == [
-            ("turn.ended", "interrupted")
-        ]
+        assert [(event.type, event.reason) for event in await events_of(turn)] == [("turn.ended", "interrupted")]
 
 
 async def test_an_interrupted_turn_drops_what_waits_in_the_ear(autojump_clock):

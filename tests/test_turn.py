@@ -217,7 +217,7 @@ async def test_backpressure_reaches_from_the_ear_to_the_first_stage(autojump_clo
 
 
 async def test_plain_functions_hold_no_more_than_their_joins(autojump_clock):
-    """They take all that a join holds at once, so a join's items may be in a stage's hands and in the join."""
+    """They take all that a join holds at once, so its items may be in a stage's hands and in the join again."""
     given: list[int] = []
 
     @module

@@ -13,7 +13,7 @@ from ..convert import unstructure
 from ..events import Event, Fault
 from ..items import Audio, Transcript
 
-__all__ = ["as_dict", "encode_line"]
+__all__ = ["as_dict", "encode_line", "encode_sse"]
 
 log = logging.getLogger("ezflow.server")
 encoder = msgspec.json.Encoder()
@@ -27,6 +27,12 @@ def encode_line(event: Event) -> bytes:
         log.error("stage %s gave what has no JSON form", event.stage, exc_info=error)
         fault = Fault("TypeError", f"{type(event.item).__name__} has no JSON form: {error}")
         return encoder.encode(as_dict(attrs.evolve(event, type="error", item=None, error=fault))) + b"\n"
+
+
+def encode_sse(event: Event) -> bytes:
+    """An event as a Server-Sent Event: `id` is `turn:seq`, `event` its type, `data` the same JSON."""
+    head = f"id: {event.turn}:{event.seq}\nevent: {event.type}\ndata: "
+    return head.encode() + encode_line(event) + b"\n"
 
 
 def as_dict(event: Event) -> dict[str, Any]:

@@ -1,20 +1,21 @@
-"""`POST /turns`: one item through the flow, its events as NDJSON while later stages still work."""
+"""`POST /turns`: one item through the flow, its events as NDJSON or Server-Sent Events while later stages still work."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import attrs
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from ..errors import InputError
+from ..events import Event
 from ..flow import cut
 from ..service import Service
 from ..session import entry_index, read_options
 from ..stage import heads
 from .config import Settings
-from .encode import encode_line
+from .encode import encode_line, encode_sse
 from .replies import REFUSED, answer, read_json, refusal
 
 __all__ = ["InterruptRequest", "TurnRequest", "turns"]
@@ -50,11 +51,14 @@ def turns(service: Service, settings: Settings) -> Blueprint:
     async def post_turn() -> Response:
         try:
             body: TurnRequest = await read_json(TurnRequest, settings.max_body)
-            lines = _lines(service, body, read_input(service, body))
+            as_sse = "text/event-stream" in request.headers.get("Accept", "")
+            encode = encode_sse if as_sse else encode_line
+            lines = _lines(service, body, read_input(service, body), encode)
             await anext(lines)
         except REFUSED as error:
             return refusal(error)
-        response = Response(lines, content_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+        content_type = "text/event-stream" if as_sse else "application/x-ndjson"
+        response = Response(lines, content_type=content_type, headers={"Cache-Control": "no-store"})
         response.timeout = None  # Quart would end a long reply silently after 60 s
         return response
 
@@ -85,7 +89,9 @@ def read_input(service: Service, body: TurnRequest) -> Any:
         raise InputError("input", str(error)) from error
 
 
-async def _lines(service: Service, body: TurnRequest, item: Any) -> AsyncIterator[bytes]:
+async def _lines(
+    service: Service, body: TurnRequest, item: Any, encode: Callable[[Event], bytes]
+) -> AsyncIterator[bytes]:
     async with (
         service.session(body.user) as session,
         session.turn(item, entry=body.entry, options=body.options) as events,
@@ -94,4 +100,4 @@ async def _lines(service: Service, body: TurnRequest, item: Any) -> AsyncIterato
         # even if that is before the first line.
         yield b""
         async for event in events:
-            yield encode_line(event)
+            yield encode(event)

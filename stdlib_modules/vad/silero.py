@@ -124,9 +124,7 @@ class Segmenter:
         self._min_speech = max(1, round(config.min_speech_s / CHUNK_S))
         self._min_silence = max(1, round(config.min_silence_s / CHUNK_S))
         self._max_chunks = round(config.max_utterance_s / CHUNK_S)
-        self._before: deque[NDArray[np.float32]] = deque(
-            maxlen=self._min_speech + round(config.pre_roll_s / CHUNK_S)
-        )
+        self._before: deque[NDArray[np.float32]] = deque(maxlen=self._min_speech + round(config.pre_roll_s / CHUNK_S))
         self._utterance: Utterance | None = None
         self._loud = self._quiet = self._length = 0
 

@@ -66,9 +66,7 @@ def test_a_size_or_time_that_cannot_be_is_refused(size, within_s):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.integers(), max_size=30), st.integers(1, 7), st.integers(1, 3), st.sampled_from([0, 1, 16])
-)
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 7), st.integers(1, 3), st.sampled_from([0, 1, 16]))
 def test_batches_hold_every_item_in_order_and_none_is_too_large(numbers, size, times, capacity):
     async def main():
         return await (Repeat(times) >> batch(size, 1.0)).collect(numbers, capacity=capacity)

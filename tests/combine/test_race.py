@@ -57,9 +57,7 @@ async def test_replies_keep_their_order_when_two_stages_of_the_winner_reply(auto
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 16])
-async def test_flows_that_reply_much_before_their_first_output_do_not_wait_for_each_other(
-    autojump_clock, capacity
-):
+async def test_flows_that_reply_much_before_their_first_output_do_not_wait_for_each_other(autojump_clock, capacity):
     flow = race(Says("a", 100, 1), Says("b", 100, 2))
     assert await flow.collect([7], capacity=capacity) == [7]
     assert trio.current_time() == 1

@@ -31,9 +31,7 @@ async def test_items_of_one_key_keep_their_order(autojump_clock):
 
 async def test_a_key_without_a_branch_is_an_error_that_names_the_keys(autojump_clock):
     flow = route(parity, {"even": Add()})
-    with pytest.RaisesGroup(
-        pytest.RaisesExc(RouteError, match="No branch for 'odd': route has 'even'")
-    ) as failed:
+    with pytest.RaisesGroup(pytest.RaisesExc(RouteError, match="No branch for 'odd': route has 'even'")) as failed:
         await flow.collect([2, 3])
     (error,) = failed.value.exceptions
     assert (error.key, error.keys) == ("odd", ("even",))

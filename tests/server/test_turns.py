@@ -262,3 +262,17 @@ async def test_a_pause_does_not_truncate_a_stream(serving):
     async with serving(FakeLLM("a b c", each_s=0.02) >> Pause(0.01)) as server:
         events = await server.turn(user="ann", input="x")
     assert "".join(event["text"] for event in events if event["type"] == "text") == "a b c"
+
+
+async def test_events_come_as_server_sent_events_where_they_are_asked_for(serving):
+    async with serving(FakeLLM("hi {}")) as server:
+        body = b'{"user": "ann", "input": "x"}'
+        async with server.request("POST", "/turns", body, Accept="text/event-stream") as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            records = (await response.read()).decode().split("\n\n")
+    assert records.pop() == ""
+    for seq, record in enumerate(records):
+        identity, kind, data = (line.partition(": ")[2] for line in record.split("\n"))
+        assert identity == f"1:{seq}"
+        assert json.loads(data)["type"] == kind
+    assert json.loads(data)["reason"] == "done"

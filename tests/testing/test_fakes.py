@@ -118,9 +118,7 @@ async def test_a_whole_answer_takes_exactly_as_long_as_its_parts(autojump_clock)
 
 async def test_a_barge_in_happens_at_exactly_its_time(nursery, autojump_clock):
     """The person says "stop" at 0.52, in the middle of the answer: no word of it follows."""
-    live = FakeVAD() >> Latest(
-        FakeASR(0.1) >> FakeLLM("one two three four", 0.2, 0.1).shown() >> FakeTTS(0.05)
-    )
+    live = FakeVAD() >> Latest(FakeASR(0.1) >> FakeLLM("one two three four", 0.2, 0.1).shown() >> FakeTTS(0.05))
     async with live.open(debug=True) as service, service.session("ann") as session, session.live() as turn:
 
         async def microphone() -> None:
@@ -136,9 +134,7 @@ async def test_a_barge_in_happens_at_exactly_its_time(nursery, autojump_clock):
         nursery.start_soon(microphone)
         events = [event async for event in turn]
     assert [event.seq for event in events] == list(range(len(events)))
-    assert [
-        (round(event.t, 6), event.type, event.run, event.stage, seen(event.item)) for event in events
-    ] == [
+    assert [(round(event.t, 6), event.type, event.run, event.stage, seen(event.item)) for event in events] == [
         (0.0, "turn.started", None, None, None),
         (0.0, "transcript", 1, "fake_asr", "hello"),
         (0.2, "transcript", 1, "fake_asr", "hello"),

@@ -202,9 +202,9 @@ async def test_an_utterance_is_heard_before_its_end(say: Say) -> None:
         async with session.turn(utterance) as events:
             for piece in pieces[: len(pieces) // 2]:
                 utterance.feed(piece)
-            early = await first(events)
+            early = await first(events, "Tell me")
             assert not utterance.ended
-            assert words(early.text)[:2] == ["tell", "me"]
+            assert not early.final
             for piece in pieces[len(pieces) // 2 :]:
                 utterance.feed(piece)
             utterance.end()
@@ -216,30 +216,21 @@ async def test_an_utterance_is_heard_before_its_end(say: Say) -> None:
 async def test_when_speech_ends_in_a_pause_nothing_is_left_to_do(
     say: Say, monkeypatch: pytest.MonkeyPatch, streams: set[Any]
 ) -> None:
-    passes = 0
-    update = library.Stream.update_transcription
+    """The pass that was made in the pause has all the words: the end of the pause does not reach the model."""
+    looked_at = 0
+    add_audio = library.Stream.add_audio
 
-    def counted(self: Any, *args: Any) -> Any:
-        nonlocal passes
-        passes += 1
-        return update(self, *args)
+    def counted(self: Any, samples: list[float], rate_hz: int) -> None:
+        nonlocal looked_at
+        looked_at += len(samples)
+        add_audio(self, samples, rate_hz)
 
-    monkeypatch.setattr(library.Stream, "update_transcription", counted)
-    speech, pause = trimmed(await say("Tell me a story about a little dog.")), silence(0.5)
-    utterance = Utterance()
-    async with Moonshine().open() as service, service.session("ann") as session:
-        async with session.turn(utterance) as events:
-            for piece in [*slices(speech, 0.032), *slices(next(slices(pause, 0.3)), 0.032)]:
-                utterance.feed(piece)
-            # The pass in the pause is over when the client has its words.
-            await first(events, "dog.")
-            before = passes
-            for piece in slices(next(slices(pause, 0.2)), 0.032):
-                utterance.feed(piece)
-            utterance.end()
-            (text,) = given([event async for event in events])
-    assert passes == before
+    monkeypatch.setattr(library.Stream, "add_audio", counted)
+    sound = joined(trimmed(await say("Tell me a story about a little dog.")), silence(0.5))
+    (text,) = await collect(Moonshine(), [Utterance.of(*slices(sound, 0.032))])
     assert words(text) == words("Tell me a story about a little dog.")
+    padding_s = 0.1
+    assert 0.1 < sound.duration_s - (looked_at / 16_000 - padding_s) < 0.5
 
 
 # ------------------------------------------------------------------ several at once, and cut off
@@ -326,6 +317,6 @@ def test_it_conforms() -> None:
         # The library's voice detector is shared by all of its streams: a doubtful word may come out otherwise.
         return errors(one, other) <= 1
 
-    first_two = next(slices(recording("beckett.wav"), 3.2))
-    samples = [Utterance.of(*slices(first_two, 0.1)), silence(1), first_two]
-    check_module(Moonshine(), samples, real=True, points=8, same=alike)
+    tried, tried_and_failed = (next(slices(recording("beckett.wav"), seconds)) for seconds in (1.6, 3.2))
+    samples = [Utterance.of(*slices(tried, 0.1)), silence(1), tried_and_failed]
+    check_module(Moonshine(), samples, real=True, points=6, same=alike)
