@@ -296,7 +296,7 @@ class Turn:
     raise Cancelled, which must pass. What belongs to this turn lives in the stage's local variables.
     """
 
-    __slots__ = ("_hearing", "_outbox", "_run", "_state", "stage")
+    __slots__ = ("_hearing", "_outbox", "_run", "_state", "_tried", "stage")
 
     def __init__(
         self, state: TurnState, run: Run, stage: str = "", hearing: Hearing | None = None, outbox: Any = None
@@ -304,12 +304,13 @@ class Turn:
         self._state = state
         self._run = run
         self._hearing = state.ear if hearing is None else hearing
+        self._tried: tuple[list[Exchange], ...] = ()
         self._outbox = outbox
         self.stage = stage
 
     def at(self, stage: str, outbox: Any) -> Turn:
         """The same turn as another stage sees it."""
-        return Turn(self._state, self._run, stage, self._hearing, outbox)
+        return self._like(Turn(self._state, self._run, stage, self._hearing, outbox))
 
     def within(self, run: Run) -> Turn:
         """The same turn inside a run."""
@@ -317,7 +318,23 @@ class Turn:
 
     def heard_by(self, hearing: Hearing) -> Turn:
         """The same turn, its replies going through a combinator that holds them back."""
-        return Turn(self._state, self._run, self.stage, hearing)
+        return self._like(Turn(self._state, self._run, self.stage, hearing))
+
+    def attempt(self) -> Turn:
+        """The same turn for an attempt that may fail: `forget` then takes back what it remembered."""
+        turn = Turn(self._state, self._run, self.stage, self._hearing)
+        turn._tried = (*self._tried, [])
+        return turn
+
+    def forget(self) -> None:
+        """The attempt failed: its exchanges do not belong into the history."""
+        for exchange in self._tried[-1]:
+            if exchange in self._run.exchanges:
+                self._run.exchanges.remove(exchange)
+
+    def _like(self, other: Turn) -> Turn:
+        other._tried = self._tried
+        return other
 
     @property
     def state(self) -> TurnState:
@@ -384,6 +401,8 @@ class Turn:
         """
         exchange = Exchange(asked, self.stage)
         self._run.exchanges.append(exchange)
+        for tried in self._tried:
+            tried.append(exchange)
         if isinstance(self._outbox, Tapped):
             self._outbox.tap = exchange.give
 

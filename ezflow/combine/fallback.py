@@ -43,12 +43,13 @@ class Fallback(Choice[In, Out]):
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         *earlier, last = self.parts
         for part in earlier:
-            out = Counting(outbox)
+            out, attempt = Counting(outbox), turn.attempt()
             try:
-                await once(part, item, out, turn)
+                await once(part, item, out, attempt)
                 return
             except Exception as error:
                 if out.given or stage_errors(error) is None:
                     raise
+                attempt.forget()
                 log.warning("%r failed; falling back to the next flow", part, exc_info=error)
         await once(last, item, outbox, turn)

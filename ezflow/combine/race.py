@@ -21,6 +21,9 @@ __all__ = ["race"]
 
 log = logging.getLogger("ezflow")
 
+# Replies that a flow may give before its first output; then it waits for the race to be decided.
+HELD = 1000
+
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 A = TypeVar("A")
@@ -30,7 +33,7 @@ B = TypeVar("B")
 def race(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
     """Give each item to all flows; the first that gives an output goes on alone, the others are cancelled.
 
-    Replies of a flow are held until it has won, however many; those of the losers are never heard. A flow that
+    Replies of a flow are held until it has won, up to a thousand; those of the losers are never heard. A flow that
     fails without an output is out of the race (logged); if all fail, so does the turn, with all their errors.
     """
     return Race(tuple(as_flow(flow) for flow in (first, *others)))
@@ -50,6 +53,9 @@ class Race(Choice[In, Out]):
         if not any(runner.decided for runner in runners):
             for runner in runners:  # nobody gave an output: what they replied is all there is to hear
                 await runner.tell()
+        for runner in runners:
+            if not runner.won:
+                runner.turn.forget()
         failures = [runner.failure for runner in runners if runner.failure is not None]
         if len(failures) == len(runners):
             raise BaseExceptionGroup("every flow of the race failed", failures)
@@ -61,24 +67,27 @@ class _Runner(Tapped):
     def __init__(self, outbox: Outbox[Any], turn: Turn) -> None:
         super().__init__()
         self._outbox = outbox
-        self._turn = turn
+        self.turn = turn.attempt()
         self._held: list[Note] = []
         self._decided = trio.Event()
         self._telling = trio.StrictFIFOLock()
         self.rivals: list[_Runner] = []
-        self.won = False
+        self.won = self.full = self.done = False
         self.scope = trio.CancelScope()
         self.failure: BaseException | None = None
 
     async def run(self, flow: Flow[Any, Any], item: Any) -> None:
         try:
             with self.scope:
-                await once(flow, item, self, self._turn.heard_by(self))
+                await once(flow, item, self, self.turn.heard_by(self))
         except Exception as error:
             if self.won or stage_errors(error) is None:
                 raise
             self.failure = error
             log.warning("%r is out of the race", flow, exc_info=error)
+        finally:
+            self.done = True
+            self._settle()
 
     async def send(self, item: Any) -> None:
         if not self.decided:
@@ -92,11 +101,25 @@ class _Runner(Tapped):
             self.tap(item)
 
     async def put(self, note: Note) -> None:
-        # Held without a bound: if each flow waited for room before its first output, none would ever win.
         await trio.lowlevel.checkpoint_if_cancelled()
+        if not self.decided and len(self._held) >= HELD:
+            self.full = True
+            self._settle()
+            await self._decided.wait()
         self._held.append(note)
         if self.decided:
             await self.tell()
+
+    def _settle(self) -> None:
+        """If every flow has replied all that is held for it, or is done, the first that waits wins.
+
+        Else each would wait for ever for another's first output.
+        """
+        runners = [self, *self.rivals]
+        if not self.decided and all(runner.full or runner.done for runner in runners):
+            waiting = [runner for runner in runners if runner.full and not runner.done]
+            if waiting:
+                waiting[0]._win()
 
     @property
     def decided(self) -> bool:
@@ -113,7 +136,7 @@ class _Runner(Tapped):
         # One at a time: two stages that both told the first note would send it twice and lose the second.
         async with self._telling:
             while self._held:
-                await self._turn.hearing.put(self._held[0])
+                await self.turn.hearing.put(self._held[0])
                 self._held.pop(0)
 
     def clone(self) -> _Runner:

@@ -46,14 +46,15 @@ class Retry(Around[In, Out]):
         await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
-        for attempt in range(1, self.attempts):
-            out = Counting(outbox)
+        for number in range(1, self.attempts):
+            out, attempt = Counting(outbox), turn.attempt()
             try:
-                await once(self.flow, item, out, turn)
+                await once(self.flow, item, out, attempt)
                 return
             except Exception as error:
                 if out.given or stage_errors(error) is None:
                     raise
-                log.warning("%r failed, attempt %d of %d", self.flow, attempt, self.attempts, exc_info=error)
-            await trio.sleep(self.wait_s * 2 ** (attempt - 1))
+                attempt.forget()
+                log.warning("%r failed, attempt %d of %d", self.flow, number, self.attempts, exc_info=error)
+            await trio.sleep(self.wait_s * 2 ** (number - 1))
         await once(self.flow, item, outbox, turn)
