@@ -102,9 +102,7 @@ def substitute(annotation: Any, bindings: abc.Mapping[Any, Any]) -> Any:
     names = free(annotation)
     if not set(names) & set(bindings):
         return annotation
-    kept = [
-        [*n] if isinstance(n, TypeVarTuple) and n not in bindings else [bindings.get(n, n)] for n in names
-    ]
+    kept = [[*n] if isinstance(n, TypeVarTuple) and n not in bindings else [bindings.get(n, n)] for n in names]
     return annotation[tuple(one for ones in kept for one in ones)]
 
 
@@ -188,9 +186,7 @@ def _bases(t: Any) -> list[Any]:
 
 def _bound(t: Any) -> dict[Any, Any]:
     """Give what the parameters of a generic class stand for in this form of it."""
-    return dict.fromkeys(params := _parameters(class_of(t)), Any) | dict(
-        zip(params, get_args(t), strict=False)
-    )
+    return dict.fromkeys(params := _parameters(class_of(t)), Any) | dict(zip(params, get_args(t), strict=False))
 
 
 def _parameters(cls: Any) -> tuple[Any, ...]:

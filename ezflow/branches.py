@@ -46,9 +46,7 @@ class Doors(tuple[Door, ...]):
 
 
 @asynccontextmanager
-async def branches(
-    flows: Sequence[Flow[Any, Any]], outbox: Outbox[Any], turn: Turn
-) -> AsyncGenerator[Doors, None]:
+async def branches(flows: Sequence[Flow[Any, Any]], outbox: Outbox[Any], turn: Turn) -> AsyncGenerator[Doors, None]:
     """Run each flow in a task of its own; their outputs are merged into `outbox` as they come.
 
     On leaving the block the doors are closed, what is in the branches runs out, and `outbox` is closed.

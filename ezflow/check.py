@@ -120,9 +120,7 @@ def guards(report: Report, debug: bool) -> dict[int, Callable[[object], None]]:
         if Any in _members(edge.type) and edge.taker.in_type not in (Any, object)
     }
     return {
-        stage.index: guard(stage, by_typeguard=debug)
-        for stage in report.stages
-        if debug or stage.index in undecided
+        stage.index: guard(stage, by_typeguard=debug) for stage in report.stages if debug or stage.index in undecided
     }
 
 
@@ -179,9 +177,7 @@ def _configuration_faults(stage: Stage) -> Iterator[Fault]:
     for field, needed in module.field_types.items():
         value = getattr(module, field)
         try:
-            typeguard.check_type(
-                value, needed, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
-            )
+            typeguard.check_type(value, needed, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
         except typeguard.TypeCheckError:
             yield Fault(
                 f"{cls.__name__}.{field} is {value!r} ({type(value).__name__}), but {show(needed)} is needed: "

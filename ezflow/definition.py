@@ -69,9 +69,7 @@ def resolve(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, 
         raise DefinitionError(f"{where}: {annotation!r} is not a type ({error}).") from error
 
 
-def base_types(
-    cls: type, generic: type, globalns: Mapping[str, Any], localns: Mapping[str, Any]
-) -> tuple[Any, Any]:
+def base_types(cls: type, generic: type, globalns: Mapping[str, Any], localns: Mapping[str, Any]) -> tuple[Any, Any]:
     """The In and Out of a class, from its `Module[In, Out]` base, through generic classes in between.
 
     Raises: DefinitionError if no base says them, or a name in them is not known.
@@ -86,9 +84,7 @@ def base_types(
     return takes, gives
 
 
-def base_arguments(
-    cls: type, generic: type, bound: Mapping[Any, Any] = MappingProxyType({})
-) -> tuple[Any, ...] | None:
+def base_arguments(cls: type, generic: type, bound: Mapping[Any, Any] = MappingProxyType({})) -> tuple[Any, ...] | None:
     """What the parameters of a generic base stand for in this class; None where no base says it."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = typing.get_origin(base) or base

@@ -77,9 +77,7 @@ class Url:
             if size_of(part) <= held:
                 raise SourceFailed(f"{why} after {held} of {size} bytes")
 
-    def _once(
-        self, opener: urllib.request.OpenerDirector, part: Path, held: int, size: int, means: Means
-    ) -> None:
+    def _once(self, opener: urllib.request.OpenerDirector, part: Path, held: int, size: int, means: Means) -> None:
         request = urllib.request.Request(self.url)  # noqa: S310  the opener knows http and https alone
         if held:
             request.add_header("Range", f"bytes={held}-")

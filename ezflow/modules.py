@@ -20,8 +20,9 @@ from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclas
 import attrs
 import trio
 
-from .channels import Inbox, Outbox, Receiver, Sender
+from .channels import Inbox, Outbox
 from .definition import Form, base_arguments, base_types, form_of, reject_yield_in_scope, resolve
+from .driving import drive
 from .errors import DefinitionError, MissingDependency, NotOpenError
 from .events import snake_case
 from .flow import Flow
@@ -41,7 +42,6 @@ C = TypeVar("C", bound="type[Module[Any, Any]]")
 RESOURCE = "ezflow.resource"
 # What a module may define of what a flow has; all else a flow uses itself.
 OVERRIDABLE = frozenset({"process", "run", "lifespan", "decode", "name"})
-END = object()
 
 
 def resource(*, init: Literal[False] = False) -> Any:
@@ -49,9 +49,7 @@ def resource(*, init: Literal[False] = False) -> Any:
 
     It is no part of the module's configuration: not an argument, not compared, not shown.
     """
-    return attrs.field(
-        init=init, eq=False, repr=False, on_setattr=attrs.setters.NO_OP, metadata={RESOURCE: True}
-    )
+    return attrs.field(init=init, eq=False, repr=False, on_setattr=attrs.setters.NO_OP, metadata={RESOURCE: True})
 
 
 class Module(Flow[In, Out]):
@@ -87,7 +85,7 @@ class Module(Flow[In, Out]):
         assert self.form is not None
         rest = (turn,) if self.form.takes_turn else ()
         limiter = trio.CapacityLimiter(1) if self.blocking else None
-        await _drive(self.process, self.form.kind, rest, inbox, outbox, limiter)
+        await drive(self.process, self.form.kind, rest, inbox, outbox, limiter)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
@@ -155,85 +153,13 @@ class FunctionModule(Module[In, Out], Generic[In, Out, P, R]):
         assert self.form is not None
         rest = (turn,) if self.form.takes_turn else ()
         limiter = trio.CapacityLimiter(1) if self.blocking else None
-        await _drive(self.function, self.form.kind, rest, inbox, outbox, limiter)
+        await drive(self.function, self.form.kind, rest, inbox, outbox, limiter)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return str(getattr(self.function, "__qualname__", repr(self.function)))
-
-
-async def _drive(
-    function: Callable[..., Any],
-    kind: str,
-    rest: tuple[Turn, ...],
-    inbox: Inbox[Any],
-    outbox: Outbox[Any],
-    limiter: trio.CapacityLimiter | None,
-) -> None:
-    """Give each item of `inbox` to the function, and to `outbox` what it gives for it."""
-    send = outbox.send
-    if limiter is not None:
-        async for item in inbox:
-            await _in_thread(function, kind, (item, *rest), outbox, limiter)
-    elif kind == "value":
-        if isinstance(inbox, Receiver) and isinstance(outbox, Sender):
-            await _drive_fast(function, rest, inbox, outbox)
-            return
-        async for item in inbox:
-            await send(function(item, *rest))
-    elif kind == "awaitable":
-        async for item in inbox:
-            await send(await function(item, *rest))
-    elif kind == "iterator":
-        async for item in inbox:
-            for output in function(item, *rest):
-                await send(output)
-    else:
-        async for item in inbox:
-            outputs = function(item, *rest)
-            try:
-                async for output in outputs:
-                    await send(output)
-            except BaseException:
-                # A generator that is left early must be closed here, in its own task, or it is never closed.
-                if hasattr(outputs, "aclose"):
-                    await outputs.aclose()
-                raise
-
-
-async def _drive_fast(
-    function: Callable[..., Any], rest: tuple[Turn, ...], inbox: Receiver[Any], outbox: Sender[Any]
-) -> None:
-    """The same for a synchronous function between two plain joins, where the joins are all of the cost."""
-    offer, send = outbox.offer, outbox.send
-    while items := await inbox.drain():
-        for item in items:
-            output = function(item, *rest)
-            if not offer(output):
-                await send(output)
-
-
-async def _in_thread(
-    function: Callable[..., Any],
-    kind: str,
-    arguments: tuple[Any, ...],
-    outbox: Outbox[Any],
-    limiter: trio.CapacityLimiter,
-) -> None:
-    """A blocking step in a worker thread; a cancelled one is waited for, so no thread outlives its turn."""
-    result = await trio.to_thread.run_sync(function, *arguments, limiter=limiter)
-    if kind == "value":
-        await outbox.send(result)
-        return
-    try:
-        while (output := await trio.to_thread.run_sync(next, result, END, limiter=limiter)) is not END:
-            await outbox.send(output)
-    finally:
-        if hasattr(result, "close"):
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(result.close, limiter=limiter)
 
 
 @dataclass_transform(field_specifiers=(resource, attrs.field))
@@ -257,9 +183,7 @@ def module(function: Callable[[A], B], /) -> FunctionModule[A, B, [A], B]: ...
 def module(function: Callable[[A, Turn], B], /) -> FunctionModule[A, B, [A, Turn], B]: ...
 @dataclass_transform(field_specifiers=(resource, attrs.field))
 @overload
-def module(
-    *, blocking: bool = False, options: type | None = None, key: str | None = None
-) -> Callable[[C], C]: ...
+def module(*, blocking: bool = False, options: type | None = None, key: str | None = None) -> Callable[[C], C]: ...
 def module(
     target: Any = None, /, *, blocking: bool = False, options: type | None = None, key: str | None = None
 ) -> Any:

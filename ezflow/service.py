@@ -11,8 +11,9 @@ import trio
 
 from .errors import FlowError, SessionsFull, TurnClosedError, TurnFailed, flat
 from .flow import Flow
+from .open_turn import Limits, OpenTurn
 from .opening import opened
-from .session import Limits, OpenTurn, Session
+from .session import Session
 from .stage import Stage, bind, map_stages, stages_of
 
 if TYPE_CHECKING:

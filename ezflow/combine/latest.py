@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from ..channels import Inbox, Outbox
-from ..turn import Run, Turn
+from ..ear import Run
+from ..turn import Turn
 from .around import Around
 from .each import Counting, once
 

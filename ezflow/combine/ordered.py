@@ -12,8 +12,9 @@ import attrs
 import trio
 
 from ..channels import Inbox, Outbox, ReceiverGone, Sender, channel
+from ..ear import Note
 from ..flow import Flow
-from ..turn import Note, Turn
+from ..turn import Turn
 from .around import Around
 from .each import once
 
@@ -72,9 +73,7 @@ class _Lane:
         await self._lane.send(note)
 
 
-async def _release(
-    lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn, all_of_it: trio.CancelScope
-) -> None:
+async def _release(lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn, all_of_it: trio.CancelScope) -> None:
     try:
         async for lane in lanes:
             async for entry in lane:

@@ -12,8 +12,9 @@ import attrs
 import trio
 
 from ..channels import Inbox, Outbox, ReceiverGone, Tapped
+from ..ear import Note
 from ..flow import Flow, as_flow
-from ..turn import Note, Turn
+from ..turn import Turn
 from .around import Choice
 from .each import each, once, stage_errors
 

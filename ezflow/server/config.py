@@ -7,7 +7,7 @@ import ipaddress
 import attrs
 
 from ..errors import EzflowError
-from ..session import Limits
+from ..open_turn import Limits
 
 __all__ = ["Settings"]
 

@@ -1,4 +1,4 @@
-"""`POST /turns`: one item through the flow, its events as NDJSON or Server-Sent Events while later stages still work."""
+"""`POST /turns`: one item through the flow, its events as NDJSON or SSE while later stages still work."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from quart import Blueprint, Response, request
 from ..errors import InputError
 from ..events import Event
 from ..flow import cut
+from ..request import entry_index, read_options
 from ..service import Service
-from ..session import entry_index, read_options
 from ..stage import heads
 from .config import Settings
 from .encode import encode_line, encode_sse

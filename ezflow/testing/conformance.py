@@ -16,8 +16,8 @@ from ..channels import Sink, every_step
 from ..errors import EzflowError, StageStuck, flat
 from ..flow import Flow
 from ..modules import Module
+from ..open_turn import OpenTurn
 from ..service import Limits, Service, Session, open_flows
-from ..session import OpenTurn
 from .watchdog import Watchdog
 
 __all__ = ["Conformance", "ConformanceError", "check_module"]
@@ -142,7 +142,7 @@ class _Suite:
         self.watchdog.expect(self._error(rule, no_end))
         with trio.move_on_after(self.within_s) as patience:
             async with turn:
-                await self._feed(turn, samples)
+                await self._feed(session, turn, samples)
                 async for _ in turn:
                     pass
         if patience.cancelled_caught:
@@ -151,14 +151,14 @@ class _Suite:
             raise self.broken(rule, f"it failed: {turn.errors[0]!r}.") from turn.errors[0]
         return outputs
 
-    async def _feed(self, turn: OpenTurn, samples: Sequence[Any]) -> None:
+    async def _feed(self, session: Session, turn: OpenTurn, samples: Sequence[Any]) -> None:
         async def feed() -> None:
             for sample in samples:
                 await turn.send(sample)
             await turn.end()
 
         # Fed beside the reading: the events of a chatty module must not fill the ear meanwhile.
-        turn._session._nursery.start_soon(_quietly, feed)
+        session._nursery.start_soon(_quietly, feed)
         await trio.lowlevel.checkpoint()
 
     # ---------------------------------------------------------------- the rules
@@ -199,12 +199,12 @@ class _Suite:
     async def _cancelled_at(self, session: Session, sample: Sequence[Any], point: int) -> None:
         outputs: list[Any] = []
         turn = session.collecting(self.options, outputs)
-        counter = _Counter(session, at=point, then=lambda: turn._scope.cancel())
+        counter = _Counter(session, at=point, then=turn._scope.cancel)
         not_left = f"cancelled at checkpoint {point} it did not leave: it swallows Cancelled."
         self.watchdog.expect(self._error("cancellation", not_left))
         with trio.move_on_after(self.within_s) as patience, counter:
             async with turn:
-                await self._feed(turn, sample)
+                await self._feed(session, turn, sample)
                 async for event in turn:
                     if event.type == "error":
                         raise self.broken(
@@ -274,9 +274,7 @@ class _Suite:
             raise flat(group)[0] from None
         for user, expected in (("ann", alone), ("bob", reversed_alone)):
             if not self._alike(together[user], expected):
-                raise self.broken(
-                    "sessions", f"beside another session it gave {together[user]!r}, alone {expected!r}."
-                )
+                raise self.broken("sessions", f"beside another session it gave {together[user]!r}, alone {expected!r}.")
 
     def _alike(self, one: list[Any], other: list[Any]) -> bool:
         return len(one) == len(other) and all(map(self.same, one, other))

@@ -38,7 +38,7 @@ above_0 = attrs.validators.gt(0.0)
 
 @module
 class Moonshine(Module[Audio | Utterance, str]):
-    """Gives the words of each item, once, when it has ended; nothing for silence or noise.
+    """Gives the words of each item, once, when it has ended; nothing for silence or noise, a guess for half a word.
 
     Meanwhile the client gets a `Transcript` with `final=False` whenever the words change, and a final one
     before they go on. A live Utterance is listened to every `update_s`; a recording in pieces of 4 s.

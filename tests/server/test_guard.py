@@ -249,9 +249,7 @@ def test_the_configuration_bounds_every_wait_for_a_client() -> None:
     "request_bytes",
     [
         pytest.param(UPGRADE % (b"/echo", b"") + b"x", id="a byte after the upgrade"),
-        pytest.param(
-            UPGRADE % (b"/echo", b"Sec-WebSocket-Protocol: \xff\r\n"), id="a subprotocol in no ASCII"
-        ),
+        pytest.param(UPGRADE % (b"/echo", b"Sec-WebSocket-Protocol: \xff\r\n"), id="a subprotocol in no ASCII"),
     ],
 )
 async def test_a_bad_websocket_upgrade_ends_its_own_connection_only(
@@ -371,9 +369,7 @@ async def test_a_client_that_vanishes_behind_unread_messages_is_noticed(
     """From 11 on, of which Quart's queue holds 10, plain hypercorn's disconnect is never read."""
     monkeypatch.setattr(guard, "DISCONNECT_PATIENCE_S", 0.1)
     seen = Seen()
-    async with serving(
-        an_app(seen), guarded=guarded, websocket_ping_interval=0.1 if guarded else None
-    ) as server:
+    async with serving(an_app(seen), guarded=guarded, websocket_ping_interval=0.1 if guarded else None) as server:
         client = await server.websocket(b"/reads-nothing")
         frames = Frames(ConnectionType.CLIENT)
         for number in range(unread):
@@ -657,9 +653,7 @@ async def slow_answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 @both
-async def test_silence_while_a_response_streams_has_no_deadline(
-    guarded: bool, autojump_clock: object
-) -> None:
+async def test_silence_while_a_response_streams_has_no_deadline(guarded: bool, autojump_clock: object) -> None:
     """hypercorn's `read_timeout` cuts it, which is why the guard has a timeout for bodies instead."""
     timeout = {"body_timeout_s": 30} if guarded else {"read_timeout": 30}
     answer = await serve_one(SlowClient(GET, pace_s=1), slow_answer, guarded=guarded, **timeout)
@@ -679,9 +673,7 @@ async def test_a_slow_reader_has_a_deadline_for_each_piece_not_for_the_whole(
     pace_s: float, arrives: bool, autojump_clock: object
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000000")]}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000000")]})
         await send({"type": "http.response.body", "body": bytes(1_000_000)})
 
     answer = await serve_one(SlowClient(GET, pace_s=pace_s), app, write_timeout_s=10)
@@ -753,9 +745,7 @@ async def test_tls_serves_http1_to_a_client_that_prefers_http2(
     tls: tuple[dict[str, Any], ssl.SSLContext],
 ) -> None:
     settings, context = tls
-    async with serving(
-        an_app(Seen()), keep_alive_timeout=0.5, ssl_handshake_timeout=0.5, **settings
-    ) as server:
+    async with serving(an_app(Seen()), keep_alive_timeout=0.5, ssl_handshake_timeout=0.5, **settings) as server:
         no_handshake = await server.connect()
         assert await read_to_end(no_handshake) == b""
         no_tls = await server.connect()

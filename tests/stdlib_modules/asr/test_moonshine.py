@@ -13,7 +13,7 @@ import trio
 
 import ezflow
 from ezflow import Audio, Event, Service, Transcript, Utterance
-from ezflow.session import OpenTurn
+from ezflow.open_turn import OpenTurn
 from ezflow.testing import check_module, collect
 
 np = pytest.importorskip("numpy", reason="the extra `speech` is not installed: numpy is missing")
@@ -159,9 +159,17 @@ async def test_silence_and_noise_give_no_text(sound: Audio, kind: str, streams: 
     assert [event.type for event in events] == ["turn.started", "turn.ended"]
 
 
-async def test_half_a_word_gives_no_text(say: Say) -> None:
+async def test_silence_after_speech_that_broke_off_gives_no_text(say: Say, streams: set[Any]) -> None:
+    """The library's voice detector goes on from the state that the item before has left."""
+    broken_off = next(slices(trimmed(await say("What time is it?")), 0.6))
+    texts = await collect(Moonshine(), [broken_off, silence(0.3), broken_off, noise(1, 0.05)])
+    assert len(texts) == 2
+
+
+async def test_half_a_word_gives_nothing_or_a_guess_of_one_word(say: Say) -> None:
     half = next(slices(trimmed(await say("Spider.")), 0.2))
-    assert await collect(Moonshine(), [half]) == []
+    texts = await collect(Moonshine(), [half])
+    assert sum(len(words(text)) for text in texts) <= 1
 
 
 @pytest.mark.parametrize("word", ["Yes.", "No.", "Stop.", "Seven."])

@@ -238,9 +238,7 @@ async def test_a_server_that_is_not_there_is_named(serve: Callable[..., StandIn]
         await collect(LocalLLM(url=url), ["hi"])
 
 
-async def test_missing_weights_name_the_command_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_weights_name_the_command_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EZFLOW_CACHE", str(tmp_path))
     with pytest.raises(ModuleOpenError, match="ezflow models pull"):
         await collect(LocalLLM(), ["hi"])

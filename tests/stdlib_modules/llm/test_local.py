@@ -51,9 +51,7 @@ async def test_it_answers_in_pieces_and_keeps_the_conversation_in_mind(
             assert len(await ask(session, "Tell me about the ocean in five sentences.")) > 30
             assert len(await ask(session, "Tell me about the ocean.", max_tokens=5)) <= 5
             shouted = "".join(
-                await ask(
-                    session, "hello", system_prompt="Repeat the user's words.\n\nUser: yes\n\nAssistant: yes"
-                )
+                await ask(session, "hello", system_prompt="Repeat the user's words.\n\nUser: yes\n\nAssistant: yes")
             )
             assert "hello" in shouted.lower()
     assert capfd.readouterr() == ("", "")
@@ -149,9 +147,7 @@ async def test_a_system_prompt_beyond_the_context_is_an_error_at_the_start() -> 
             pass
 
 
-async def test_a_broken_model_is_an_error_at_the_start(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_broken_model_is_an_error_at_the_start(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(1000))
     with pytest.raises(ModuleOpenError, match=r"cannot load .*broken\.gguf"):
         async with LocalLLM(model=str(tmp_path / "broken.gguf")).open():
@@ -162,7 +158,5 @@ async def test_a_broken_model_is_an_error_at_the_start(
 def test_local_llm_keeps_the_rules_of_a_module_with_its_model() -> None:
     # What an answer says depends on the conversation before it: here only that there is one counts.
     options = {"LLM": {"max_tokens": 2}}
-    result = check_module(
-        LocalLLM(), ["Tell me a story."], real=True, same=lambda a, b: True, options=options
-    )
+    result = check_module(LocalLLM(), ["Tell me a story."], real=True, same=lambda a, b: True, options=options)
     assert len(result.outputs) == 2

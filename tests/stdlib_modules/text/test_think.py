@@ -22,9 +22,7 @@ def split(deltas: list[str] | str, *, starts_inside: bool = False) -> list[Thoug
         last = joined[-1] if joined else None
         if isinstance(part, Thought):
             assert part.text
-            joined[-1:] = (
-                [Thought(last.text + part.text)] if isinstance(last, Thought) else [*joined[-1:], part]
-            )
+            joined[-1:] = [Thought(last.text + part.text)] if isinstance(last, Thought) else [*joined[-1:], part]
         else:
             assert part
             joined[-1:] = [last + part] if isinstance(last, str) else [*joined[-1:], part]
@@ -86,9 +84,7 @@ TEXTS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, places=st.lists(st.integers(0, 100), max_size=6), starts_inside=st.booleans())
-def test_any_deltas_give_the_same_parts_and_lose_nothing(
-    text: str, places: list[int], starts_inside: bool
-) -> None:
+def test_any_deltas_give_the_same_parts_and_lose_nothing(text: str, places: list[int], starts_inside: bool) -> None:
     borders = sorted({place % (len(text) + 1) for place in places} | {0, len(text)})
     deltas = [text[a:b] for a, b in itertools.pairwise(borders)]
     whole = split([text], starts_inside=starts_inside)
@@ -98,9 +94,7 @@ def test_any_deltas_give_the_same_parts_and_lose_nothing(
     assert "".join(told.split()) == "".join(re.sub("</?think>", "", text).split())
 
 
-@pytest.mark.parametrize(
-    ("open_tag", "close_tag"), [("", "</t>"), ("<t>", ""), ("<t>", "<t>"), ("<t", "<t>")]
-)
+@pytest.mark.parametrize(("open_tag", "close_tag"), [("", "</t>"), ("<t>", ""), ("<t>", "<t>"), ("<t", "<t>")])
 def test_tags_that_cannot_be_told_apart_are_refused(open_tag: str, close_tag: str) -> None:
     with pytest.raises(ValueError, match="neither may be empty"):
         Think(open_tag, close_tag)

@@ -1,0 +1,168 @@
+"""The client's ear: what a turn says, on its way to the client and into the history."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Literal, Protocol
+
+import attrs
+import trio
+
+from .channels import breathe
+from .events import Event, Fault, Reason, event_type
+from .history import Message
+from .items import Audio
+
+__all__ = ["Ear", "Exchange", "Hearing", "Note", "Run"]
+
+
+class Exchange:
+    """A user's words and one stage's answer to them, on their way into the history."""
+
+    def __init__(self, asked: str, stage: str) -> None:
+        self.asked = asked
+        self.stage = stage
+        self.given: list[str] = []
+        self.shown: list[str] = []
+        self.spoken: list[str] = []
+
+    def give(self, item: object) -> None:
+        """The stage gave something onward."""
+        if isinstance(item, str):
+            self.given.append(item)
+
+    def hear(self, note: Note) -> None:
+        """The client took something."""
+        if note.stage == self.stage and isinstance(note.item, str):
+            self.shown.append(note.item)
+        elif isinstance(note.item, Audio) and note.item.text:
+            self.spoken.append(note.item.text)
+
+    def messages(self, cut: bool) -> list[Message]:
+        """What belongs into the history: of an answer that was cut, only what the client was sent."""
+        answer = "".join(self.given)
+        if cut:
+            answer = "".join(self.shown) or " ".join(self.spoken)
+        messages = [Message("user", self.asked)]
+        if answer:
+            messages.append(Message("assistant", answer, cut))
+        return messages
+
+
+class Run:
+    """A stretch of a turn that is interrupted as one: a run of `Latest` (from 1), or the turn's own (0)."""
+
+    def __init__(self, number: int, parent: Run | None = None) -> None:
+        self.number = number
+        self.parent = parent
+        self.scope = trio.CancelScope()
+        self.left = trio.Event()
+        self.over = False
+        self.exchanges: list[Exchange] = []
+
+    def within(self, other: Run) -> bool:
+        run: Run | None = self
+        while run is not None and run is not other:
+            run = run.parent
+        return run is other
+
+
+@attrs.define(eq=False)
+class Note:
+    """An event before the client takes it (only then is its `seq` known)."""
+
+    kind: Literal["started", "item", "error", "interrupted", "ended"]
+    run: Run
+    t: float
+    stage: str | None = None
+    item: Any = None
+    error: Fault | None = None
+    reason: Reason | None = None
+
+
+class Ear:
+    """The bounded queue between a turn's stages and its client.
+
+    `put` waits for room, which is the backpressure from the client to the first stage. What the engine itself
+    says (`tell`) never waits; `room` bounds it. `drop` forgets what a run said and the client has not taken.
+    """
+
+    def __init__(self, turn: int, capacity: int) -> None:
+        self._turn = turn
+        self._capacity = capacity
+        self._notes: deque[Note] = deque()
+        self._room = trio.lowlevel.ParkingLot()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._seq = 0
+        self._puts = 0
+
+    async def put(self, note: Note) -> None:
+        """Queue what a stage says. Atomic with respect to cancellation."""
+        await self._vacancy()
+        self.tell(note)
+
+    async def room(self) -> None:
+        """Wait until fewer notes are held than the capacity."""
+        await self._vacancy()
+        self._room.unpark()  # it puts nothing there itself, so whoever waits next may
+
+    async def _vacancy(self) -> None:
+        self._puts += 1
+        await breathe(self._puts)
+        while len(self._notes) >= self._capacity:
+            await self._room.park()
+
+    def tell(self, note: Note) -> None:
+        """Queue at once."""
+        self._notes.append(note)
+        self._arrived.unpark()
+
+    def drop(self, run: Run) -> None:
+        """Forget every queued item of a run and of the runs within it."""
+        self._notes = deque(n for n in self._notes if n.kind != "item" or not n.run.within(run))
+        self._room.unpark_all()
+
+    def untaken(self, run: Run) -> bool:
+        """Is there an item of the run, or of one within it, that the client has not taken?"""
+        return any(note.kind == "item" and note.run.within(run) for note in self._notes)
+
+    async def take(self) -> Event:
+        """The next event, for the client. Atomic with respect to cancellation."""
+        while not self._notes:
+            await self._arrived.park()
+        return self.take_nowait()
+
+    def take_nowait(self) -> Event:
+        """The next event that is there. Raises: trio.WouldBlock if there is none."""
+        if not self._notes:
+            raise trio.WouldBlock
+        note = self._notes.popleft()
+        self._room.unpark()
+        run: Run | None = note.run
+        while run is not None and note.kind == "item":
+            for exchange in run.exchanges:
+                exchange.hear(note)
+            run = run.parent
+        event = self._event(note)
+        self._seq += 1
+        return event
+
+    def _event(self, note: Note) -> Event:
+        kinds = {"started": "turn.started", "ended": "turn.ended"}
+        return Event(
+            type=event_type(note.item) if note.kind == "item" else kinds.get(note.kind, note.kind),
+            turn=self._turn,
+            seq=self._seq,
+            t=note.t,
+            stage=note.stage,
+            run=note.run.number or None,
+            item=note.item,
+            error=note.error,
+            reason=note.reason,
+        )
+
+
+class Hearing(Protocol):
+    """Where a stage's replies go: the client's ear, or a combinator that holds them back."""
+
+    async def put(self, note: Note) -> None: ...

@@ -1,0 +1,280 @@
+"""A turn as its client holds it: events out, and for a live turn the way in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self
+
+import attrs
+import trio
+
+from .channels import Inbox, ReceiverGone, Sink, channel
+from .combine.latest import Latest
+from .ear import Ear, Note, Run
+from .errors import StageError, StageStuck, TurnClosedError, flat
+from .events import Event, Fault, Reason
+from .flow import CAPACITY, Flow
+from .instrument import Instrument
+from .turn import Session, Turn, TurnState
+
+__all__ = ["Limits", "OpenTurn"]
+
+log = logging.getLogger("ezflow")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """The bounds of a service.
+
+    `capacity`: items a join holds. `ear`: events a turn holds for its client; when full, its stages wait.
+    `cleanup_s`: what a cancelled stage may take to leave, and a module to be released. `turn_s`: how long a turn
+    may take. `max_sessions`: users at once. `idle_s`: how long a session without a holder keeps its history.
+    `debug`: typeguard checks each item at each stage.
+    """
+
+    capacity: int = attrs.field(default=CAPACITY, validator=attrs.validators.ge(0))
+    ear: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    cleanup_s: float = 5.0
+    turn_s: float = float("inf")
+    max_sessions: int = 1000
+    idle_s: float = 0.0
+    history_messages: int = 200
+    history_chars: int = 100_000
+    debug: bool = False
+    instruments: tuple[Instrument, ...] = ()
+
+
+class OpenTurn:
+    """A turn as its client holds it: an iterator of events, and for a live turn the way in.
+
+    Events come in order, `turn.ended` last. Not more than one task may iterate.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        limits: Limits,
+        begin: Callable[[OpenTurn], Awaitable[None]],
+        flow: Flow[Any, Any],
+        options: Mapping[str, Mapping[type, Any]],
+        guards: Sequence[Callable[[object], None]],
+        inbox: Inbox[Any] | None,
+        sink: Sink,
+    ) -> None:
+        self.id = 0
+        self.finished = False
+        self.errors: list[BaseException] = []
+        self._session = session
+        self._limits = limits
+        self._begin = begin
+        self._flow = flow
+        self._options = options
+        self._sink = sink
+        self._guards = guards
+        self._give, self._take = channel(limits.capacity)
+        self._inbox = _Feed(self._take if inbox is None else inbox)
+        self._scope = trio.CancelScope()
+        self._left = trio.Event()
+        self._input_ended = inbox is not None
+        self._end: Note | None = None
+        self._state: TurnState | None = None
+
+    async def send(self, item: Any) -> None:
+        """Feed a live turn, waiting while it is busy.
+
+        Raises: ItemTypeError; TurnClosedError after `end`, or when the turn is over.
+        """
+        self.check_item(item)
+        if self._input_ended:
+            raise TurnClosedError("the input of this turn has ended: start another turn.")
+        await self._begun()
+        try:
+            await self._give.send(item)
+        except ReceiverGone:
+            raise TurnClosedError(f"turn {self.id} is over: start another turn.") from None
+
+    async def end(self) -> None:
+        """No more input: the turn runs out."""
+        await self._begun()
+        self._input_ended = True
+        self._give.close()
+
+    async def interrupt(self) -> None:
+        """Stop the running reply and go on listening: returns when its stages have left.
+
+        Ends each run of a `Latest`; without one, what is at work on the items taken so far. Nothing happens when
+        nothing has been taken.
+        """
+        state = await self._begun()
+        runs = [run for run in state.runs if run.parent is not None and run.parent.number == 0]
+        if not has_latest(self._flow):
+            runs = list(state.runs) if self._inbox.taken else []
+        for run in runs:
+            await state.finish(run)
+
+    async def aclose(self) -> None:
+        """End the turn: returns when every stage has left. What the client has not taken is dropped.
+
+        Raises: StageStuck, naming the stages, if one does not leave within the clean-up time.
+        """
+        if self._state is None:
+            self.finished = True
+            return
+        self._scope.cancel()
+        # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
+        patience_s = self._limits.cleanup_s + 1
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
+            await self._left.wait()
+        if not self._left.is_set():
+            stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
+            log.error("user %s, turn %d: %s", self._session.user, self.id, stuck)
+            raise stuck
+        if self._end is not None and not self.finished:
+            root = self._state.root
+            if self._state.ear.untaken(root):
+                self._end.reason = "interrupted"
+            self._state.ear.drop(root)
+            self._state.close_runs(cut=self._end.reason != "done")
+
+    @property
+    def over(self) -> bool:
+        """Have its stages left, and has the client taken all that they said?"""
+        if self.finished or self._state is None:
+            return self.finished
+        return self._left.is_set() and not self._state.ear.untaken(self._state.root)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self.finished:
+            raise StopAsyncIteration
+        state = await self._begun()
+        event = await state.ear.take()
+        if event.type == "turn.ended":
+            self.finished = True
+            state.close_runs(cut=event.reason != "done")
+        return event
+
+    async def __aenter__(self) -> Self:
+        await self._begun()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def check_item(self, item: object) -> None:
+        for guard in self._guards:
+            guard(item)
+
+    async def _begun(self) -> TurnState:
+        if self._state is None:
+            if self.finished:
+                raise TurnClosedError("this turn was closed before it began: start another turn.")
+            await self._begin(self)
+            assert self._state is not None
+        return self._state
+
+    def start(self, turn_id: int) -> None:
+        limits = self._limits
+        self.id = turn_id
+        self._state = TurnState(
+            self._session,
+            turn_id,
+            Ear(turn_id, limits.ear),
+            self._options,
+            limits.instruments,
+            limits.cleanup_s,
+            limits.capacity,
+        )
+        self._scope.deadline = trio.current_time() + limits.turn_s
+
+    async def perform(self) -> None:
+        """Run the flow; whatever happens, `turn.ended` follows and every stage has left."""
+        state = self._state
+        assert state is not None
+        root = state.new_run(None)
+        state.ear.tell(Note("started", root, state.clock()))
+        for instrument in state.instruments:
+            instrument.turn_started(state)
+        reason: Reason = "interrupted"
+        try:
+            with self._scope:
+                await self._work(state, root)
+                reason = "done"
+            if reason != "done" and trio.current_time() >= self._scope.deadline:
+                reason = "timeout"
+        except BaseExceptionGroup as group:
+            errors = group.split(trio.Cancelled)[1]
+            if errors is None or not isinstance(errors, Exception):
+                raise
+            reason = "error"
+            self._fail(state, errors)
+        except Exception as error:  # noqa: BLE001  (whatever a stage raised: it becomes an event and a log entry)
+            reason = "error"
+            self._fail(state, error)
+        finally:
+            if reason == "interrupted":
+                state.ear.drop(state.root)
+            self._end = Note("ended", state.root, state.clock(), reason=reason)
+            state.ear.tell(self._end)
+            self._take.close()
+            self._left.set()
+            for instrument in state.instruments:
+                instrument.turn_ended(state, reason)
+
+    async def _work(self, state: TurnState, run: Run) -> None:
+        while True:
+            try:
+                with run.scope:
+                    await self._flow.run(self._inbox, self._sink, Turn(state, run))
+                if not run.scope.cancelled_caught:
+                    return
+                # A live turn without `Latest` was interrupted: it goes on listening, with fresh channels.
+                state.give_up(run)
+            finally:
+                run.left.set()
+            run = state.new_run(None)
+            self._inbox.taken = False
+
+    def _fail(self, state: TurnState, error: BaseException) -> None:
+        """Every error becomes an event that names its stage, and a log entry with its traceback."""
+        for leaf in flat(error):
+            stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
+            for cause in causes:
+                if stage is not None:
+                    cause.add_note(f"in stage {stage!r}")
+                self.errors.append(cause)
+                fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
+                state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
+                if self._sink.items is None:  # `collect` raises them
+                    log.error("user %s, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
+
+
+class _Feed:
+    """A turn's input: it outlives the flow's runs, which close what they are given."""
+
+    def __init__(self, inbox: Inbox[Any]) -> None:
+        self._inbox = inbox
+        self.taken = False  # has this run taken anything?
+
+    async def receive(self) -> Any:
+        item = await self._inbox.receive()
+        self.taken = True
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await self._inbox.__anext__()
+        self.taken = True
+        return item
+
+    def close(self) -> None:
+        pass
+
+
+def has_latest(flow: Flow[Any, Any]) -> bool:
+    return isinstance(flow, Latest) or any(map(has_latest, flow.parts))
