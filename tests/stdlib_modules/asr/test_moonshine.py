@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import trio
 
 import ezflow
 from ezflow import Audio, Event, Service, Transcript, Utterance
-from ezflow.open_turn import OpenTurn
 from ezflow.testing import check_module, collect
 
 np = pytest.importorskip("numpy", reason="the extra `speech` is not installed: numpy is missing")
@@ -117,7 +116,7 @@ def given(events: list[Event]) -> list[str]:
     return [event.item for event in events if event.type == "text"]
 
 
-async def first(events: OpenTurn, with_word: str = "") -> Transcript:
+async def first(events: AsyncIterable[Event], with_word: str = "") -> Transcript:
     """The next transcript that has this word."""
     async for event in events:
         if event.type == "transcript" and with_word in event.item.text:
