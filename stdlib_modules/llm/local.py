@@ -133,9 +133,7 @@ class LocalLLM(Module[str, str]):
         with self.needs("xllamacpp", extra="embedded"):
             xllamacpp: Any = import_module("xllamacpp")
 
-        cores = min(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
-        )
+        cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_parallel = self.n_parallel

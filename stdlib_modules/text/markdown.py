@@ -36,9 +36,7 @@ def _words(line: str) -> frozenset[str]:
     return frozenset(line.split())
 
 
-_BREAKING_TAGS: Final = _words(
-    "br p div li tr hr h1 h2 h3 h4 h5 h6 ul ol table blockquote pre details summary dd dt"
-)
+_BREAKING_TAGS: Final = _words("br p div li tr hr h1 h2 h3 h4 h5 h6 ul ol table blockquote pre details summary dd dt")
 _TAGS: Final = _BREAKING_TAGS | _words(
     "a abbr b big center cite code del dfn dl em figcaption figure font i img ins kbd mark q s samp "
     "small span strike strong sub sup tbody td tfoot th thead tt u var"

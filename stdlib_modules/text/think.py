@@ -27,9 +27,7 @@ class ThinkSplitter:
     inner one of two nested blocks.
     """
 
-    def __init__(
-        self, open_tag: str = "<think>", close_tag: str = "</think>", starts_inside: bool = False
-    ) -> None:
+    def __init__(self, open_tag: str = "<think>", close_tag: str = "</think>", starts_inside: bool = False) -> None:
         if not open_tag or not close_tag or open_tag in close_tag or close_tag in open_tag:
             raise ValueError(
                 f"The tags are {open_tag!r} and {close_tag!r}: neither may be empty or a part of the other."
