@@ -30,7 +30,7 @@ def test_the_first_example_prints_what_it_says_also_under_python_c(page):
     example = blocks(ROOT / page)[0]
     said = re.search(r"# (\[.*\])$", example, re.MULTILINE)
     assert said is not None
-    assert len(example.splitlines()) <= 14
+    assert len(example.splitlines()) == 12
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == said[1]
 
