@@ -55,6 +55,7 @@ async def branches(flows: Sequence[Flow[Any, Any]], outbox: Outbox[Any], turn: T
         doors = []
         for flow in flows:
             give, take = channel(turn.capacity)
+            turn.state.joined(flow, give)
             nursery.start_soon(flow.run, take, outbox.clone(), turn)
             doors.append(Door(give))
         outbox.close()  # each branch holds a clone: the join ends with the last of them

@@ -13,7 +13,25 @@ from .events import Event, Fault, Reason, event_type
 from .history import Message
 from .items import Audio
 
-__all__ = ["Ear", "Exchange", "Hearing", "Note", "Run"]
+__all__ = ["Ear", "Exchange", "Hearing", "Note", "Run", "Spoken"]
+
+
+@attrs.define
+class Spoken:
+    """A piece of sound that the client was sent: the words it says, and how much of it was heard."""
+
+    seq: int
+    text: str
+    ms: float
+    heard_ms: float | None = None
+
+    @property
+    def heard(self) -> str:
+        """The words up to where the listener stopped; a word begun is not one heard."""
+        if not self.heard_ms:
+            return ""
+        words = self.text.split()
+        return " ".join(words[: int(len(words) * min(1.0, self.heard_ms / self.ms) + 0.02)])
 
 
 class Exchange:
@@ -24,25 +42,29 @@ class Exchange:
         self.stage = stage
         self.given: list[str] = []
         self.shown: list[str] = []
-        self.spoken: list[str] = []
+        self.spoken: list[Spoken] = []
 
     def give(self, item: object) -> None:
         """The stage gave something onward."""
         if isinstance(item, str):
             self.given.append(item)
 
-    def hear(self, note: Note) -> None:
-        """The client took something."""
+    def hear(self, note: Note, seq: int) -> None:
+        """The client took something, as its event `seq`."""
         if note.stage == self.stage and isinstance(note.item, str):
             self.shown.append(note.item)
         elif isinstance(note.item, Audio) and note.item.text:
-            self.spoken.append(note.item.text)
+            self.spoken.append(Spoken(seq, note.item.text, 1000 * note.item.duration_s))
 
     def messages(self, cut: bool) -> list[Message]:
-        """What belongs into the history: of an answer that was cut, only what the client was sent."""
+        """What belongs into the history: of an answer that was cut, only what was heard, where the client says
+        (`played`), else what the client was sent.
+        """
         answer = "".join(self.given)
-        if cut:
-            answer = "".join(self.shown) or " ".join(self.spoken)
+        if cut and any(spoken.heard_ms is not None for spoken in self.spoken):
+            answer = " ".join(filter(None, (spoken.heard for spoken in self.spoken)))
+        elif cut:
+            answer = "".join(self.shown) or " ".join(spoken.text for spoken in self.spoken)
         messages = [Message("user", self.asked)]
         if answer:
             messages.append(Message("assistant", answer, cut))
@@ -58,6 +80,8 @@ class Run:
         self.scope = trio.CancelScope()
         self.left = trio.Event()
         self.over = False
+        # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
+        self.plays_until = 0.0
         self.exchanges: list[Exchange] = []
 
     def within(self, other: Run) -> bool:
@@ -140,8 +164,10 @@ class Ear:
         self._room.unpark()
         run: Run | None = note.run
         while run is not None and note.kind == "item":
+            if isinstance(note.item, Audio):
+                run.plays_until = max(run.plays_until, trio.current_time()) + note.item.duration_s
             for exchange in run.exchanges:
-                exchange.hear(note)
+                exchange.hear(note, self._seq)
             run = run.parent
         event = self._event(note)
         self._seq += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, overload
 
 import attrs
@@ -175,8 +176,9 @@ class Series(Flow[In, Out]):
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         upstream: Inbox[Any] = inbox
         async with trio.open_nursery() as nursery:
-            for part in self.parts[:-1]:
+            for part, following in pairwise(self.parts):
                 give, take = channel(turn.capacity)
+                turn.state.joined(following, give)
                 nursery.start_soon(part.run, upstream, give, turn)
                 upstream = take
             # The last part runs in this task: one fewer to start for each turn.

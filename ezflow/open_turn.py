@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
 import attrs
@@ -11,12 +11,14 @@ import trio
 
 from .channels import Inbox, ReceiverGone, Sink, channel
 from .combine.latest import Latest
+from .doors import Doors, way_in
 from .ear import Ear, Note, Run
-from .errors import StageError, StageStuck, TurnClosedError, flat
+from .errors import EntryError, StageError, StageStuck, TurnClosedError, flat
 from .events import Event, Fault, Reason
-from .flow import CAPACITY, Flow
+from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
-from .turn import Session, Turn, TurnState
+from .stage import Stage, heads, stages_of
+from .turn import Entered, Session, Turn, TurnState
 
 __all__ = ["Limits", "OpenTurn"]
 
@@ -58,9 +60,10 @@ class OpenTurn:
         begin: Callable[[OpenTurn], Awaitable[None]],
         flow: Flow[Any, Any],
         options: Mapping[str, Mapping[type, Any]],
-        guards: Sequence[Callable[[object], None]],
+        guard: Callable[[Stage], Callable[[object], None]],
         inbox: Inbox[Any] | None,
         sink: Sink,
+        enterable: bool,
     ) -> None:
         self.id = 0
         self.finished = False
@@ -71,7 +74,9 @@ class OpenTurn:
         self._flow = flow
         self._options = options
         self._sink = sink
-        self._guards = guards
+        self._guard = guard
+        self._guards: dict[int, list[Callable[[object], None]]] = {}
+        self._doors = Doors(flow) if enterable else None
         self._give, self._take = channel(limits.capacity)
         self._inbox = _Feed(self._take if inbox is None else inbox)
         self._scope = trio.CancelScope()
@@ -80,18 +85,24 @@ class OpenTurn:
         self._end: Note | None = None
         self._state: TurnState | None = None
 
-    async def send(self, item: Any) -> None:
-        """Feed a live turn, waiting while it is busy.
+    async def send(self, item: Any, entry: int | str | None = None) -> None:
+        """Feed a live turn, waiting while it is busy; `entry` is another stage of it, by index or name.
 
-        Raises: ItemTypeError; TurnClosedError after `end`, or when the turn is over.
+        Raises: ItemTypeError; EntryError; TurnClosedError after `end`, or when the turn is over.
         """
-        self.check_item(item)
+        index = self._index(entry)
+        self.check_item(item, index)
         if self._input_ended:
             raise TurnClosedError("the input of this turn has ended: start another turn.")
         await self._begun()
+        door, within = way_in(self._flow, index)
+        entered = Entered(within, item) if within else item
         try:
-            await self._give.send(item)
-        except ReceiverGone:
+            if door is self._flow or self._doors is None:
+                await self._give.send(entered)
+            else:
+                await self._doors.give(door, entered)
+        except (ReceiverGone, trio.ClosedResourceError):
             raise TurnClosedError(f"turn {self.id} is over: start another turn.") from None
 
     async def end(self) -> None:
@@ -99,6 +110,16 @@ class OpenTurn:
         await self._begun()
         self._input_ended = True
         self._give.close()
+        if self._doors is not None:
+            self._doors.close()
+
+    def played(self, seq: int, ms: float) -> None:
+        """The listener has heard `ms` of the audio event `seq`: an interrupted answer's history holds that much.
+
+        Once a client reports, what it does not report counts as unheard.
+        """
+        if self._state is not None:
+            self._state.played(seq, ms)
 
     async def interrupt(self) -> None:
         """Stop the running reply and go on listening: returns when its stages have left.
@@ -164,9 +185,24 @@ class OpenTurn:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def check_item(self, item: object) -> None:
-        for guard in self._guards:
+    def check_item(self, item: object, index: int = 0) -> None:
+        """Raises: ItemTypeError if the stages that the item enters at do not take it."""
+        if index not in self._guards:
+            entered = cut(self._flow, index, size(self._flow))
+            assert entered is not None
+            self._guards[index] = [self._guard(stage) for stage in heads(entered)]
+        for guard in self._guards[index]:
             guard(item)
+
+    def _index(self, entry: int | str | None) -> int:
+        """Where in this turn's flow an entry is; entries are those of the whole flow."""
+        if entry is None:
+            return 0
+        stages = stages_of(self._flow)
+        for place, stage in enumerate(stages):
+            if entry in (stage.name, stage.index) and not isinstance(entry, bool):
+                return place
+        raise EntryError(entry, [stage.name for stage in stages])
 
     async def _begun(self) -> TurnState:
         if self._state is None:
@@ -187,6 +223,7 @@ class OpenTurn:
             limits.instruments,
             limits.cleanup_s,
             limits.capacity,
+            self._doors,
         )
         self._scope.deadline = trio.current_time() + limits.turn_s
 
@@ -220,6 +257,8 @@ class OpenTurn:
             self._end = Note("ended", state.root, state.clock(), reason=reason)
             state.ear.tell(self._end)
             self._take.close()
+            if self._doors is not None:
+                self._doors.close()
             self._left.set()
             for instrument in state.instruments:
                 instrument.turn_ended(state, reason)

@@ -15,7 +15,7 @@ from .flow import Flow, cut
 from .history import History
 from .open_turn import Limits, OpenTurn
 from .request import entry_index, read_options
-from .stage import Stage, heads
+from .stage import Stage
 
 __all__ = ["Session"]
 
@@ -58,7 +58,7 @@ class Session:
 
     def live(self, *, entry: int | str = 0, options: Mapping[str, Any] | None = None) -> OpenTurn:
         """A turn that is fed as it runs: `async with session.live() as live: await live.send(audio)`."""
-        return self._make(entry, options, None, Sink())
+        return self._make(entry, options, None, Sink(), enterable=True)
 
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none."""
@@ -73,14 +73,18 @@ class Session:
         return self._make(0, options, None, Sink(items))
 
     def _make(
-        self, entry: int | str, options: Mapping[str, Any] | None, inbox: Inbox[Any] | None, sink: Sink
+        self,
+        entry: int | str,
+        options: Mapping[str, Any] | None,
+        inbox: Inbox[Any] | None,
+        sink: Sink,
+        enterable: bool = False,
     ) -> OpenTurn:
         index = entry_index(entry, self.stages)
         flow = cut(self.flow, index, len(self.stages))
         assert flow is not None
         read = read_options(options or {}, self.stages)
-        guards = [self._guard(stage) for stage in heads(flow)]
-        return OpenTurn(self, self.limits, self.begin, flow, read, guards, inbox, sink)
+        return OpenTurn(self, self.limits, self.begin, flow, read, self._guard, inbox, sink, enterable)
 
     def _guard(self, stage: Stage) -> Callable[[object], None]:
         """What checks the items that are fed to a stage."""

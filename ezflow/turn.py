@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import attrs
 import trio
 
 from .channels import Tapped
@@ -12,7 +13,7 @@ from .ear import Ear, Exchange, Hearing, Note, Run
 from .history import History
 from .instrument import Instrument
 
-__all__ = ["Options", "Turn", "TurnState"]
+__all__ = ["Entered", "Options", "Turn", "TurnState"]
 
 T = TypeVar("T")
 NO_OPTIONS: Mapping[type, Any] = {}
@@ -45,6 +46,20 @@ class Options:
         return f"Options({dict(self._values)!r})"
 
 
+class Joins(Protocol):
+    """Who wants to know of a live turn's joins, by the flow that takes from them."""
+
+    def add(self, flow: Any, join: Any) -> None: ...
+
+
+@attrs.frozen
+class Entered:
+    """An item for a stage inside a combinator; `index` counts the stages of that combinator."""
+
+    index: int
+    item: Any
+
+
 class TurnState:
     """What all views of one turn share."""
 
@@ -57,6 +72,7 @@ class TurnState:
         instruments: Sequence[Instrument],
         cleanup_s: float,
         capacity: int,
+        joins: Joins | None,
     ) -> None:
         self.session = session
         self.id = turn_id
@@ -66,11 +82,17 @@ class TurnState:
         self.instruments = instruments
         self.cleanup_s = cleanup_s
         self.capacity = capacity
+        self.joins = joins
         self.began = trio.current_time()
         self.root = Run(0)
         self.runs: list[Run] = []
         self.present: list[str] = []
         self._numbered = 0
+
+    def joined(self, flow: object, join: object) -> None:
+        """A join of this turn is up."""
+        if self.joins is not None:
+            self.joins.add(flow, join)
 
     def enter(self, stage: str) -> None:
         """A stage begins to work in this turn."""
@@ -123,9 +145,19 @@ class TurnState:
         self.close_run(run, cut=True)
         self.ear.tell(Note("interrupted", run, self.clock()))
 
+    def played(self, seq: int, ms: float) -> None:
+        """The listener has heard so much of the audio event `seq`; of a run that is over it is no news."""
+        for run in self.runs:
+            sounds = [spoken for exchange in run.exchanges for spoken in exchange.spoken]
+            for spoken in sounds:
+                if spoken.seq == seq:
+                    spoken.heard_ms = max(ms, spoken.heard_ms or 0.0)
+            if sounds and sounds[-1].seq == seq and ms >= sounds[-1].ms:
+                run.plays_until = trio.current_time()
+
     async def finish(self, run: Run) -> None:
-        """A run is superseded: end it, unless all of it has been taken already; returns when its stages have left."""
-        if run.left.is_set() and not self.ear.untaken(run):
+        """A run is superseded: end it, unless it was taken and played whole; returns when its stages have left."""
+        if run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until:
             self.close_run(run, cut=False)
             return
         run.scope.cancel()

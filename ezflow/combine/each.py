@@ -9,8 +9,8 @@ import trio
 
 from ..channels import Inbox, Outbox, ReceiverGone, Single, Tapped
 from ..errors import StageError, flat
-from ..flow import Flow
-from ..turn import Turn
+from ..flow import Flow, cut, size
+from ..turn import Entered, Turn
 
 __all__ = ["Counting", "each", "once", "stage_errors"]
 
@@ -31,7 +31,11 @@ async def each(
 
 
 async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:
-    """Run the flow on this one item; `outbox` stays open for the next."""
+    """Run the flow on this one item, from the stage it is for; `outbox` stays open for the next."""
+    if isinstance(item, Entered):
+        entered = cut(flow, item.index, size(flow))
+        assert entered is not None
+        flow, item = entered, item.item
     await flow.run(Single(item), outbox.clone(), turn)
 
 

@@ -28,9 +28,9 @@ class Latest(Around[In, Out]):
     """Run `flow` anew for each item, ending the run before, whole, first.
 
     A run has fresh channels and a cancel scope of its own. When a new item finds a run at work, or events of it
-    that the client has not taken, that run is interrupted: every stage of it has left and its queued events are
-    dropped before `interrupted` goes out and the next run begins. A run that is done and heard is no
-    interruption. At the end of input the last run finishes.
+    that the client has not taken, or sound of it that is still being played, that run is interrupted: every stage
+    of it has left and its queued events are dropped before `interrupted` goes out and the next run begins. A run
+    that is done and heard is no interruption. At the end of input the last run finishes.
     """
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
