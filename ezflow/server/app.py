@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import trio
 from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -12,19 +13,23 @@ from ..service import Service
 from .config import Settings
 from .describe import describe
 from .replies import answer
+from .socket import socket
 from .turns import turns
 
 __all__ = ["create_app"]
 
 
-def create_app(services: Mapping[str, Service], settings: Settings) -> QuartTrio:
-    """The ASGI application over opened services: each under its name, the first also without a prefix."""
+def create_app(services: Mapping[str, Service], settings: Settings, stopping: trio.Event) -> QuartTrio:
+    """The ASGI application over opened services: each under its name, the first also without a prefix.
+
+    When `stopping` is set, open sockets are closed.
+    """
     app = QuartTrio("ezflow")
     app.config["RESPONSE_TIMEOUT"] = None
     first = next(iter(services))
     for name, service in services.items():
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
-            for routes in (turns(service, settings), describe(service)):
+            for routes in (turns(service, settings), describe(service), socket(service, stopping)):
                 _register(app, routes, prefix)
 
     @app.errorhandler(HTTPException)

@@ -37,10 +37,10 @@ async def run(
             say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
         config = GuardedConfig(settings.bind)
         config.graceful_timeout = settings.grace_s
-        app = create_app(services, settings)
+        stopped = trio.Event() if stop is None else stop
+        app = create_app(services, settings, stopped)
         try:
             async with trio.open_nursery() as nursery:
-                stopped = trio.Event() if stop is None else stop
                 if stop is None:
                     await nursery.start(_signals, stopped)
 

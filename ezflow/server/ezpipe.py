@@ -1,0 +1,259 @@
+"""EZPipe's HTTP API, for clients that exist: `POST /input` and the routes around it.
+
+A reply is a stream of bare JSON objects, a line and an HTTP chunk each, that ends when the turn does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import attrs
+from quart import Blueprint, Response, request
+
+from ..errors import InputError
+from ..flow import Flow, cut
+from ..items import Audio
+from ..modules import Module
+from ..open_turn import OpenTurn
+from ..request import entry_index
+from ..service import Service
+from ..session import Session
+from ..stage import Stage, heads, map_stages, stages_of
+from .config import Settings
+from .ezpipe_replies import RATE_HZ, Replies, at_24_khz, audio_line, error_line, gives_audio, text_line, text_stages
+from .ezpipe_request import NO_USER, EZPipeRequest, read_options, read_request, read_sound, takes_sound
+from .ezpipe_speech import Speech
+from .replies import REFUSED, BadRequest, answer, read_json
+
+__all__ = ["EZPipeRequest", "ezpipe", "module_routes"]
+
+END = "ENDASR"
+
+
+def ezpipe(service: Service, settings: Settings) -> Blueprint:
+    """The routes of EZPipe's API."""
+    routes = Blueprint("ezpipe", __name__)
+    desk = _Desk(service, settings)
+
+    @routes.post("/input")
+    async def post_input() -> Response:
+        try:
+            payload = await read_json(cast("type", Any), settings.max_body)
+            return await _streamed(desk.input(*read_request(payload, settings.request)))
+        except REFUSED as error:
+            return refused(error)
+
+    @routes.post("/awake")
+    async def post_awake() -> Response:
+        try:
+            return await _streamed(desk.greet(_user(), request.args.get("voice")))
+        except REFUSED as error:
+            return refused(error)
+
+    @routes.get("/heartbeat")
+    async def get_heartbeat() -> Response:
+        try:
+            if (user := _user()) in service.sessions:
+                async with service.session(user):
+                    pass  # who held it just now, keeps it
+            return answer(None)
+        except REFUSED as error:
+            return refused(error)
+
+    @routes.get("/interrupt_talk")
+    async def get_interrupt_talk() -> Response:
+        try:
+            user = _user()
+            await desk.interrupt(user)
+            return answer({"status": "success", "message": f"已中断用户 {user} 的所有请求"})
+        except REFUSED as error:
+            return refused(error)
+
+    return routes
+
+
+def module_routes(service: Service) -> list[Blueprint]:
+    """The routes that modules bring: a module may define `routes(self) -> quart.Blueprint`.
+
+    It is asked once it is open; a module that stands at several stages is asked once.
+    """
+    modules = {id(stage.module): stage for stage in service.stages}
+    found = []
+    for stage in modules.values():
+        routes = getattr(stage.module, "routes", None)
+        if callable(routes):
+            blueprint: Blueprint = routes()
+            blueprint.name = f"{stage.name}_{blueprint.name}"
+            found.append(blueprint)
+    return found
+
+
+def refused(error: Exception) -> Response:
+    """The response to one of REFUSED, as EZPipe's clients know it."""
+    if isinstance(error, BadRequest):
+        status = error.status if str(error) == NO_USER or error.status != 400 else 422
+        return answer({"detail": str(error)}, status)
+    if isinstance(error, InputError):
+        path = "Input" if error.path == "input" else error.path
+        return answer({"detail": f"{path}: {error.problem}"}, 422)
+    if isinstance(error, LookupError | TypeError):  # EntryError, ItemTypeError
+        return answer({"detail": str(error)}, 422)
+    return answer({"detail": str(error)}, 503, Retry_After="1")
+
+
+def _user() -> str:
+    user = request.args.get("user", "")
+    if not user:
+        raise BadRequest(400, NO_USER)
+    return EZPipeRequest(user=user, Input="").user
+
+
+async def _streamed(lines: AsyncIterator[bytes]) -> Response:
+    """A response of a generator that has begun: such a one is closed when the client goes away."""
+    await anext(lines)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    response = Response(lines, content_type="text/event-stream; charset=utf-8", headers=headers)
+    response.timeout = None  # Quart would end a long reply silently after 60 s
+    return response
+
+
+@attrs.frozen
+class _Way:
+    """From an entry to the end of the flow: its stages, and whose text the client gets."""
+
+    stages: tuple[Stage, ...]
+    head: Stage
+    told: frozenset[str]
+    quiet: frozenset[str]
+
+
+class _Desk:
+    """Runs what EZPipe's clients ask for; gives lines, after an empty first one once all is well."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service = service
+        self._settings = settings
+        self._shown = frozenset(stage.name for stage in service.report.stages if stage.is_shown)
+        self._ways: dict[int, _Way] = {}
+        self._open: dict[str, Speech] = {}
+
+    def input(self, body: EZPipeRequest, given: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        """Raises: EntryError; InputError."""
+        way = self._way(body.Entry)
+        options = read_options(given, self._service.stages)
+        replies = Replies(way.quiet, *(_text(given.get(key)) for key in ("conversation_id", "message_id")))
+        if takes_sound(way.head) and type(way.head.module).decode is Module.decode and isinstance(body.Input, str):
+            if body.Input == END:
+                return self._rest(body.user, way)
+            sound, is_whole = read_sound(body.Input)
+            if not is_whole:
+                return self._piece(body.user, sound, way, options, replies)
+            item = way.head.module.decode(sound)
+        else:
+            item = _decoded(way.head, body.Input)
+        return self._turn(body.user, item, way, options, replies)
+
+    async def interrupt(self, user: str) -> None:
+        """End all that a user has under way; returns when its stages have left. Raises: StageStuck."""
+        self._open.pop(user, None)
+        if (session := self._service.sessions.get(user)) is not None:
+            await session.interrupt()
+
+    async def greet(self, user: str, voice: str | None) -> AsyncIterator[bytes]:
+        """The greeting as text, then spoken: one WAV, from the first stage that turns text into sound."""
+        greeting = self._settings.greeting
+        speaker = next((stage for stage in self._service.stages if gives_audio(stage)), None)
+        async with self._service.session(user) as session:
+            if speaker is None:
+                yield b""
+                yield text_line("", greeting, is_end=True)
+                return
+            section = {} if voice is None else {speaker.module.options_key or speaker.name: {"voice": voice}}
+            options = read_options(section, [speaker])
+            spoken = bytearray()
+            async with session.turn(greeting, entry=speaker.name, options=options) as events:
+                yield b""
+                yield text_line("", greeting, is_end=True)
+                async for event in events:
+                    if event.type == "audio":
+                        spoken += (await at_24_khz(event.item)).pcm
+                    elif event.error is not None:
+                        yield error_line(event.stage, event.error.name, event.error.message)
+            if spoken:
+                yield audio_line(Audio(bytes(spoken), RATE_HZ))
+
+    async def _turn(
+        self, user: str, item: Any, way: _Way, options: Mapping[str, Any], replies: Replies
+    ) -> AsyncIterator[bytes]:
+        self._open.pop(user, None)
+        async with self._service.session(user) as session:
+            turn = session.turn(item, entry=way.head.name, options=options)
+            async with _telling(turn, way) as events:
+                yield b""
+                async for event in events:
+                    for line in await replies.lines([event]):
+                        yield line
+
+    async def _piece(
+        self, user: str, piece: Audio, way: _Way, options: Mapping[str, Any], replies: Replies
+    ) -> AsyncIterator[bytes]:
+        async with self._service.session(user) as session:
+            speech = self._open.get(user)
+            if speech is None or not speech.takes(session, way.head.index):
+                speech = self._begin(session, way, options, replies)
+            if speech.bytes + len(piece.pcm) > self._settings.max_body:
+                raise BadRequest(413, f"an utterance has at most {self._settings.max_body} bytes: send {END}.")
+            lines = await speech.append(piece)
+            if speech.over and self._open.get(user) is speech:
+                del self._open[user]
+        yield b""
+        for line in lines:
+            yield line
+
+    def _begin(self, session: Session, way: _Way, options: Mapping[str, Any], replies: Replies) -> Speech:
+        for user in [user for user, speech in self._open.items() if speech.over]:
+            del self._open[user]
+        turn = _telling(session.live(entry=way.head.name, options=options), way)
+        speech = self._open[session.user] = Speech(session, turn, replies, way.stages)
+        return speech
+
+    async def _rest(self, user: str, way: _Way) -> AsyncIterator[bytes]:
+        async with self._service.session(user) as session:
+            speech = self._open.pop(user, None)
+            if speech is None or not speech.takes(session, way.head.index):
+                raise InputError("Input", f"{END} ends an utterance, but none is open: send its sound first")
+            async for line in speech.rest():
+                yield line
+
+    def _way(self, entry: int) -> _Way:
+        index = entry_index(entry, self._service.stages)
+        if index not in self._ways:
+            flow = cut(self._service.flow, index, len(self._service.stages))
+            assert flow is not None
+            self._ways[index] = _Way(stages_of(flow), heads(flow)[0], *text_stages(flow, self._shown))
+        return self._ways[index]
+
+
+def _telling(turn: OpenTurn, way: _Way) -> OpenTurn:
+    """The same turn, in which the stages whose text the client gets are shown."""
+
+    def mark(stage: Stage) -> Stage:
+        return attrs.evolve(stage, is_shown=True) if stage.name in way.told else stage
+
+    flow: Flow[Any, Any] = turn._flow
+    turn._flow = map_stages(flow, mark)
+    return turn
+
+
+def _decoded(stage: Stage, payload: Any) -> Any:
+    try:
+        return stage.module.decode(payload)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError("Input", str(error)) from error
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,250 @@
+"""`WS /ws?user=ann`: live turns over a socket, sound as binary frames in both directions.
+
+Four tasks serve a socket. One reads every frame; one writes, and nothing else writes, so that no write is ever
+cut short by the end of a turn; one performs the live turns, each after the one before; one hands what the client
+feeds to the turn. Between the reader and a busy turn stand INPUT_FRAMES frames or INPUT_BYTES: until they are
+full, `interrupt`, `start` and `ping` are seen at once. Then the reader stops reading, and TCP tells the client.
+A client that does not read what it is sent holds up its own turn, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from quart import Blueprint, websocket
+
+from ..convert import decode
+from ..errors import EntryError, InputError, ItemTypeError, SessionsFull, StageStuck, TurnClosedError, flat
+from ..flow import cut
+from ..items import Audio
+from ..open_turn import OpenTurn
+from ..request import entry_index
+from ..service import Service
+from ..session import Session
+from ..stage import Stage, heads
+from .describe import flow_description
+from .encode import encoder
+from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
+from .replies import REFUSED
+
+__all__ = ["socket"]
+
+log = logging.getLogger("ezflow.server")
+
+SUBPROTOCOL = "ezflow.v1"
+USER_CHARS = 256
+# Small, since what is here can no longer be dropped when the reply is interrupted.
+OUT_FRAMES = 4
+# `start` frames that wait for the turn before them to end.
+STARTS = 4
+# How long a closed socket stays: with unread frames in its buffer TCP would reset it, and the code be lost.
+LINGER_S = 1.0
+
+
+def socket(service: Service, stopping: trio.Event) -> Blueprint:
+    """The WebSocket route of a flow. When `stopping` is set, every socket is closed with 1001."""
+    routes = Blueprint("socket", __name__)
+
+    @routes.websocket("/ws")
+    async def converse() -> None:
+        offered = websocket.requested_subprotocols
+        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        user = websocket.args.get("user", "")
+        if 1 <= len(user) <= USER_CHARS:
+            await _serve(service, user, stopping)
+        else:
+            await websocket.close(1008, f"/ws?user=NAME is needed, of 1 to {USER_CHARS} characters")
+        with trio.move_on_after(LINGER_S):
+            while True:  # until the client has closed it, too: then Quart cancels this
+                await websocket.receive()
+
+    return routes
+
+
+async def _serve(service: Service, user: str, stopping: trio.Event) -> None:
+    try:
+        async with service.session(user) as session, trio.open_nursery() as nursery:
+            conversation = Conversation(service, session)
+            nursery.start_soon(conversation.write)
+            nursery.start_soon(conversation.perform)
+            nursery.start_soon(conversation.read)
+            await stopping.wait()
+            await conversation.fall_silent()
+            await websocket.close(1001, "the server is shutting down")
+            nursery.cancel_scope.cancel()
+    except* SessionsFull:
+        await websocket.close(1013, "every session is taken: try again later")
+    except* Exception as faults:
+        log.error("user %s: the socket failed", user, exc_info=faults)
+        await websocket.close(1011, "the server failed: its log says how")
+
+
+class Live:
+    """A live turn as the socket holds it."""
+
+    def __init__(self, turn: OpenTurn, stage: Stage, form: Format) -> None:
+        self.turn = turn
+        self.stage = stage
+        self.format = form
+        self.inputs = Inputs()
+        self.over = False
+        self.interrupted = trio.Event()
+        self.replaced = trio.Event()
+
+    def close(self) -> None:
+        """Nothing that comes is for this turn any more."""
+        self.over = True
+        self.inputs.abandon()
+
+
+class Conversation:
+    """One socket: what its client sends and is told, in one session."""
+
+    def __init__(self, service: Service, session: Session) -> None:
+        self._service = service
+        self._session = session
+        self._live: Live | None = None
+        self._start, self._started = trio.open_memory_channel[Live](STARTS)
+        self._say, self._said = trio.open_memory_channel[tuple[str | bytes, ...]](OUT_FRAMES)
+        self._writing = trio.CancelScope()
+        self._silent = trio.Event()
+
+    async def write(self) -> None:
+        """Send what there is to say, in order: the only place that sends."""
+        ready = {"type": "ready", "session": self._session.user, "flow": flow_description(self._service)}
+        with self._writing:
+            await websocket.send(encoder.encode(ready).decode())
+            async for frames in self._said:
+                for frame in frames:
+                    await websocket.send(frame)
+        self._silent.set()
+
+    async def fall_silent(self) -> None:
+        """Send nothing more: returns when the last frame is out."""
+        self._writing.cancel()
+        await self._silent.wait()
+
+    async def read(self) -> None:
+        """Take each frame of the client; answer one that does not fit by an error event, and go on."""
+        while True:
+            message: str | bytes | None = await websocket.receive()
+            try:
+                if isinstance(message, str):
+                    await self._take(message)
+                else:
+                    await self._take_sound(message or b"")  # Quart gives None for an empty binary frame
+            except REFUSED as error:
+                await self._say.send((complaint(error),))
+
+    async def _take(self, message: str) -> None:
+        match read_frame(message):
+            case Start() as start:
+                await self._begin(start)
+            case Input(data, entry):
+                live = self._feedable()
+                stage = live.stage
+                if entry is not None:
+                    stage = self._service.stages[entry_index(entry, self._service.stages)]
+                await live.inputs.put(_decoded(lambda: stage.module.decode(data)), entry, len(message))
+            case End():
+                self._feedable().inputs.end()
+            case Interrupt():
+                if self._live is None or self._live.over:
+                    await self._say.send(('{"type":"interrupted","turn":null}',))  # as `POST /interrupt` says it
+                else:
+                    self._live.interrupted.set()
+            case Played(turn, seq, ms):
+                # A report on an earlier turn comes too late: what was said in it is history.
+                if self._live is not None and self._live.turn.id == turn:
+                    self._live.turn.played(seq, ms)
+            case _:
+                await self._say.send((PONG,))
+
+    async def _take_sound(self, pcm: bytes) -> None:
+        live = self._feedable()
+        if not pcm:
+            raise InputError("data", "an empty binary frame holds no sound")
+        form, in_type = live.format, live.stage.in_type
+        item = _decoded(lambda: decode(Audio(pcm, form.rate_hz, form.channels), in_type))
+        await live.inputs.put(item, None, len(pcm))
+
+    def _feedable(self) -> Live:
+        live = self._live
+        if live is None or live.over:
+            raise TurnClosedError("there is no live turn: send a start frame first.")
+        if live.inputs.ended:
+            raise TurnClosedError("the input of this turn has ended: send a start frame for another.")
+        return live
+
+    async def _begin(self, start: Start) -> None:
+        """Make the live turn, and have the one before it ended. What does not fit leaves that one as it is."""
+        turn = self._session.live(entry=start.entry, options=start.options)
+        stages = self._service.stages
+        flow = cut(self._service.flow, entry_index(start.entry, stages), len(stages))
+        assert flow is not None
+        live, before = Live(turn, heads(flow)[0], start.format), self._live
+        if before is not None:
+            before.close()
+            before.replaced.set()
+        self._live = live
+        await self._start.send(live)
+
+    async def perform(self) -> None:
+        """Perform each live turn, after the end of the one before has been told."""
+        async for live in self._started:
+            try:
+                await self._perform(live)
+            except* (StageStuck, TurnClosedError) as errors:
+                for error in flat(errors):
+                    await self._say.send((complaint(error),))  # type: ignore[arg-type]  # of these two
+            finally:
+                live.close()
+
+    async def _perform(self, live: Live) -> None:
+        async with live.turn, trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed, live)
+            nursery.start_soon(_interrupt, live)
+            nursery.start_soon(_end_when_replaced, live)
+            async for event in live.turn:
+                if event.type == "turn.ended":
+                    live.close()
+                await self._say.send(event_frames(event))
+            nursery.cancel_scope.cancel()
+
+    async def _feed(self, live: Live) -> None:
+        try:
+            async for item, entry in live.inputs:
+                try:
+                    await live.turn.send(item, entry)
+                except (EntryError, ItemTypeError) as error:
+                    await self._say.send((complaint(error),))
+            await live.turn.end()
+        except TurnClosedError:
+            return  # `turn.ended` says so
+
+
+async def _interrupt(live: Live) -> None:
+    while True:
+        await live.interrupted.wait()
+        live.interrupted = trio.Event()
+        await live.turn.interrupt()
+
+
+async def _end_when_replaced(live: Live) -> None:
+    await live.replaced.wait()
+    await live.turn.aclose()
+
+
+def _decoded(decode: Callable[[], Any]) -> Any:
+    try:
+        return decode()
+    except InputError as error:
+        # The converter calls it `input`, as in the body of a request; in a frame it stands under `data`.
+        path = re.sub(r"^input\b", "data", error.path)
+        raise InputError(path, error.problem) from error
+    except ValueError as error:
+        raise InputError("data", str(error)) from error
