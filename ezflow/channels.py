@@ -6,7 +6,7 @@ first and park only when they must, so a busy join moves a channel's capacity of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -21,7 +21,6 @@ __all__ = [
     "Sender",
     "Single",
     "Sink",
-    "Tapped",
     "breathe",
     "channel",
     "every_step",
@@ -72,15 +71,6 @@ class Outbox(Protocol[T_contra]):
     def close(self) -> None:
         """No more items from this end."""
         ...
-
-
-class Tapped:
-    """An outbox that shows each item it gives to `tap`: the conversation history listens there."""
-
-    __slots__ = ("tap",)
-
-    def __init__(self) -> None:
-        self.tap: Callable[[Any], None] | None = None
 
 
 class ReceiverGone(trio.BrokenResourceError):
@@ -173,13 +163,12 @@ class Receiver(Generic[T]):
         self._channel.close()
 
 
-class Sender(Tapped, Generic[T]):
+class Sender(Generic[T]):
     """The outbox of a channel."""
 
     __slots__ = ("_channel", "_given")
 
     def __init__(self, channel: trio.MemorySendChannel[T]) -> None:
-        super().__init__()
         self._channel = channel
         self._given = 0
 
@@ -196,8 +185,6 @@ class Sender(Tapped, Generic[T]):
                 await self._channel.send(item)
         except trio.BrokenResourceError:
             raise ReceiverGone("the next stage has finished") from None
-        if self.tap is not None:
-            self.tap(item)
 
     def offer(self, item: T) -> bool:
         """Give an item if there is room for it at once."""
@@ -207,8 +194,6 @@ class Sender(Tapped, Generic[T]):
             return False
         except trio.BrokenResourceError:
             raise ReceiverGone("the next stage has finished") from None
-        if self.tap is not None:
-            self.tap(item)
         return True
 
     def clone(self) -> Sender[T]:
@@ -218,13 +203,12 @@ class Sender(Tapped, Generic[T]):
         self._channel.close()
 
 
-class Sink(Tapped):
+class Sink:
     """The outbox behind a flow's last stage: keeps what comes out in `items`, or drops it (`None`)."""
 
     __slots__ = ("_given", "items")
 
     def __init__(self, items: list[Any] | None = None) -> None:
-        super().__init__()
         self.items = items
         self._given = 0
 
@@ -233,8 +217,6 @@ class Sink(Tapped):
         await breathe(self._given)
         if self.items is not None:
             self.items.append(item)
-        if self.tap is not None:
-            self.tap(item)
 
     def clone(self) -> Sink:
         return Sink(self.items)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -21,48 +21,58 @@ async def drive(
     inbox: Inbox[Any],
     outbox: Outbox[Any],
     limiter: trio.CapacityLimiter | None,
+    answered: Callable[[], None],
 ) -> None:
-    """Give each item of `inbox` to the function, and to `outbox` what it gives for it."""
-    send = outbox.send
-    if limiter is not None:
-        async for item in inbox:
-            await _in_thread(function, kind, (item, *rest), outbox, limiter)
-    elif kind == "value":
-        if isinstance(inbox, Receiver) and isinstance(outbox, Sender):
-            await _drive_fast(function, rest, inbox, outbox)
-            return
-        async for item in inbox:
-            await send(function(item, *rest))
-    elif kind == "awaitable":
-        async for item in inbox:
-            await send(await function(item, *rest))
-    elif kind == "iterator":
-        async for item in inbox:
-            for output in function(item, *rest):
-                await send(output)
-    else:
-        async for item in inbox:
-            outputs = function(item, *rest)
-            try:
-                async for output in outputs:
-                    await send(output)
-            except BaseException:
-                # A generator that is left early must be closed here, in its own task, or it is never closed.
-                if hasattr(outputs, "aclose"):
-                    await outputs.aclose()
-                raise
+    """Give each item of `inbox` to the function, and to `outbox` what it gives for it.
 
-
-async def _drive_fast(
-    function: Callable[..., Any], rest: tuple[Any, ...], inbox: Receiver[Any], outbox: Sender[Any]
-) -> None:
-    """The same for a synchronous function between two plain joins, where the joins are all of the cost."""
-    offer, send = outbox.offer, outbox.send
-    while items := await inbox.drain():
+    `answered` is called when all of what an item gives has been given.
+    """
+    offer, send = getattr(outbox, "offer", _full), outbox.send
+    # A function that never waits may take all that its join holds; a slow stage must not empty it, or those
+    # before it would run ahead.
+    quick = kind == "value" and limiter is None and isinstance(outbox, Sender)
+    take = inbox.drain if quick and isinstance(inbox, Receiver) else _one_from(inbox)
+    while items := await take():
         for item in items:
-            output = function(item, *rest)
-            if not offer(output):
-                await send(output)
+            if limiter is not None:
+                await _in_thread(function, kind, (item, *rest), outbox, limiter)
+            elif kind == "value" or kind == "awaitable":
+                output = function(item, *rest)
+                if kind == "awaitable":
+                    output = await output
+                if not offer(output):
+                    await send(output)
+            elif kind == "iterator":
+                for output in function(item, *rest):
+                    if not offer(output):
+                        await send(output)
+            else:
+                outputs = function(item, *rest)
+                try:
+                    async for output in outputs:
+                        if not offer(output):
+                            await send(output)
+                except BaseException:
+                    # A generator that is left early must be closed here, in its own task, or it is never closed.
+                    if hasattr(outputs, "aclose"):
+                        await outputs.aclose()
+                    raise
+            if rest:
+                answered()
+
+
+def _full(_: object) -> bool:
+    return False
+
+
+def _one_from(inbox: Inbox[Any]) -> Callable[[], Awaitable[list[Any]]]:
+    async def take() -> list[Any]:
+        try:
+            return [await inbox.receive()]
+        except trio.EndOfChannel:
+            return []
+
+    return take
 
 
 async def _in_thread(

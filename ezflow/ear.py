@@ -28,10 +28,8 @@ class Spoken:
     @property
     def heard(self) -> str:
         """The words up to where the listener stopped; a word begun is not one heard."""
-        if not self.heard_ms:
-            return ""
         words = self.text.split()
-        return " ".join(words[: int(len(words) * min(1.0, self.heard_ms / self.ms) + 0.02)])
+        return " ".join(words[: int(len(words) * min(1.0, (self.heard_ms or 0.0) / self.ms) + 0.02)])
 
 
 class Exchange:
@@ -43,24 +41,42 @@ class Exchange:
         self.given: list[str] = []
         self.shown: list[str] = []
         self.spoken: list[Spoken] = []
+        self.complete = False  # the stage has given all of it
+        self.void = False  # it was an attempt that failed
+        self._said = 0  # how much of `given` its sound has reached
 
     def give(self, item: object) -> None:
         """The stage gave something onward."""
         if isinstance(item, str):
             self.given.append(item)
 
-    def hear(self, note: Note, seq: int) -> None:
-        """The client took something, as its event `seq`."""
-        if note.stage == self.stage and isinstance(note.item, str):
-            self.shown.append(note.item)
-        elif isinstance(note.item, Audio) and note.item.text:
-            self.spoken.append(Spoken(seq, note.item.text, 1000 * note.item.duration_s))
+    def says(self, text: str) -> bool:
+        """Does a sound with this text belong to the answer? Each piece of an answer is said once, in order."""
+        place = _letters("".join(self.given)).find(_letters(text), self._said)
+        if place >= 0:
+            self._said = place + len(_letters(text))
+        return place >= 0
+
+    @property
+    def sent(self) -> bool:
+        """Was the client sent all of the answer so far, as text or else as sound?"""
+        if self.shown:
+            return sum(map(len, self.shown)) >= sum(map(len, self.given))
+        return bool(self.spoken) and self._said >= len(_letters("".join(self.given)))
+
+    @property
+    def heard(self) -> bool:
+        """Has the listener reported to have heard all of the sound? True where nobody reports."""
+        reports = [spoken.heard_ms for spoken in self.spoken]
+        return all(report is None for report in reports) or all(
+            (spoken.heard_ms or 0.0) >= spoken.ms for spoken in self.spoken
+        )
 
     def messages(self, cut: bool) -> list[Message]:
         """What belongs into the history: of an answer that was cut, only what was heard, where the client says
         (`played`), else what the client was sent.
         """
-        answer = "".join(self.given)
+        answer = "".join(self.given) or "".join(self.shown)
         if cut and any(spoken.heard_ms is not None for spoken in self.spoken):
             answer = " ".join(filter(None, (spoken.heard for spoken in self.spoken)))
         elif cut:
@@ -69,6 +85,11 @@ class Exchange:
         if answer:
             messages.append(Message("assistant", answer, cut))
         return messages
+
+
+def _letters(text: str) -> str:
+    # A sentence that is spoken has lost the markdown and white space of the text it comes from.
+    return "".join(filter(str.isalnum, text))
 
 
 class Run:
@@ -83,6 +104,18 @@ class Run:
         # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
         self.plays_until = 0.0
         self.exchanges: list[Exchange] = []
+
+    def play(self, audio: Audio, seq: int) -> None:
+        """The client took a sound: it plays it after what it plays already, and hears an answer's words in it."""
+        exchanges: list[Exchange] = []
+        run: Run | None = self
+        while run is not None:
+            run.plays_until = max(run.plays_until, trio.current_time()) + audio.duration_s
+            exchanges += [exchange for exchange in run.exchanges if not exchange.void]
+            run = run.parent
+        if audio.text and exchanges:
+            answer = next((exchange for exchange in exchanges if exchange.says(audio.text)), exchanges[-1])
+            answer.spoken.append(Spoken(seq, audio.text, 1000 * audio.duration_s))
 
     def within(self, other: Run) -> bool:
         run: Run | None = self
@@ -102,6 +135,7 @@ class Note:
     item: Any = None
     error: Fault | None = None
     reason: Reason | None = None
+    exchange: Exchange | None = None  # the answer that a text is a part of
 
 
 class Ear:
@@ -162,13 +196,10 @@ class Ear:
             raise trio.WouldBlock
         note = self._notes.popleft()
         self._room.unpark()
-        run: Run | None = note.run
-        while run is not None and note.kind == "item":
-            if isinstance(note.item, Audio):
-                run.plays_until = max(run.plays_until, trio.current_time()) + note.item.duration_s
-            for exchange in run.exchanges:
-                exchange.hear(note, self._seq)
-            run = run.parent
+        if note.exchange is not None:
+            note.exchange.shown.append(note.item)
+        elif isinstance(note.item, Audio):
+            note.run.play(note.item, self._seq)
         event = self._event(note)
         self._seq += 1
         return event

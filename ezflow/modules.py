@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
 
 import attrs
-import trio
 
 from .channels import Inbox, Outbox
 from .definition import Form, base_arguments, base_types, form_of, reject_yield_in_scope, resolve
@@ -84,8 +83,8 @@ class Module(Flow[In, Out]):
         """
         assert self.form is not None
         rest = (turn,) if self.form.takes_turn else ()
-        limiter = trio.CapacityLimiter(1) if self.blocking else None
-        await drive(self.process, self.form.kind, rest, inbox, outbox, limiter)
+        limiter = turn.threads if self.blocking else None
+        await drive(self.process, self.form.kind, rest, inbox, outbox, limiter, turn.answered)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
@@ -152,8 +151,8 @@ class FunctionModule(Module[In, Out], Generic[In, Out, P, R]):
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         assert self.form is not None
         rest = (turn,) if self.form.takes_turn else ()
-        limiter = trio.CapacityLimiter(1) if self.blocking else None
-        await drive(self.function, self.form.kind, rest, inbox, outbox, limiter)
+        limiter = turn.threads if self.blocking else None
+        await drive(self.function, self.form.kind, rest, inbox, outbox, limiter, turn.answered)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)

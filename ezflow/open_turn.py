@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ class Limits:
     `capacity`: items a join holds. `ear`: events a turn holds for its client; when full, its stages wait.
     `cleanup_s`: what a cancelled stage may take to leave, and a module to be released. `turn_s`: how long a turn
     may take. `max_sessions`: users at once. `idle_s`: how long a session without a holder keeps its history.
-    `debug`: typeguard checks each item at each stage.
+    `threads`: worker threads of its blocking modules at once. `debug`: typeguard checks each item at each stage.
     """
 
     capacity: int = attrs.field(default=CAPACITY, validator=attrs.validators.ge(0))
@@ -44,6 +45,7 @@ class Limits:
     history_messages: int = 200
     history_chars: int = 100_000
     debug: bool = False
+    threads: int = attrs.field(default=min(32, (os.cpu_count() or 1) + 4), validator=attrs.validators.ge(1))
     instruments: tuple[Instrument, ...] = ()
 
 
@@ -128,11 +130,11 @@ class OpenTurn:
         nothing has been taken.
         """
         state = await self._begun()
-        runs = [run for run in state.runs if run.parent is not None and run.parent.number == 0]
-        if not has_latest(self._flow):
-            runs = list(state.runs) if self._inbox.taken else []
-        for run in runs:
-            await state.finish(run)
+        if has_latest(self._flow):
+            for run in [run for run in state.runs if run.parent is state.root]:
+                await state.finish(run)
+        elif self._inbox.taken and not state.idle:
+            await state.finish(state.root)
 
     async def aclose(self) -> None:
         """End the turn: returns when every stage has left. What the client has not taken is dropped.
@@ -231,10 +233,10 @@ class OpenTurn:
         """Run the flow; whatever happens, `turn.ended` follows and every stage has left."""
         state = self._state
         assert state is not None
-        root = state.new_run(None)
-        state.ear.tell(Note("started", root, state.clock()))
         for instrument in state.instruments:
             instrument.turn_started(state)
+        root = state.new_run(None)
+        state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"
         try:
             with self._scope:

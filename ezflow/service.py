@@ -36,22 +36,32 @@ class Service:
         self.stages: tuple[Stage, ...] = stages_of(flow)
         self.sessions: dict[str, Session] = {}
         self._nursery = nursery
+        self._threads = trio.CapacityLimiter(limits.threads)
 
     @asynccontextmanager
     async def session(self, user: str) -> AsyncGenerator[Session, None]:
         """The user's session: made when there is none, shared by all who hold it at the same time.
 
-        It ends `idle_s` after the last of them has left, its running turn with it.
-        Raises: SessionsFull.
+        It ends `idle_s` after the last of them has left, its running turn with it; earlier, when its place is
+        needed. Raises: SessionsFull when all sessions are held.
         """
         session = self.sessions.get(user)
         if session is None:
             if len(self.sessions) >= self.limits.max_sessions:
-                raise SessionsFull(self.limits.max_sessions)
-            session = self.sessions[user] = Session(user, self.flow, self.stages, self.limits)
+                self._make_room()
+            session = self.sessions[user] = Session(user, self.flow, self.stages, self.limits, self._threads)
             self._nursery.start_soon(session.hold, lambda: self._forget(user, session))
         async with session.lease() as held:
             yield held
+
+    def _make_room(self) -> None:
+        """End the session that nobody has held for longest. Raises: SessionsFull if all are held."""
+        idle = [session for session in self.sessions.values() if not session.leases]
+        if not idle:
+            raise SessionsFull(self.limits.max_sessions)
+        oldest = min(idle, key=lambda session: session.left_at)
+        self._forget(oldest.user, oldest)
+        oldest.leave()
 
     def _forget(self, user: str, session: Session) -> None:
         if self.sessions.get(user) is session:

@@ -28,15 +28,20 @@ class Session:
     A new turn ends the one before it, and starts when every stage of that one has left.
     """
 
-    def __init__(self, user: str, flow: Flow[Any, Any], stages: Sequence[Stage], limits: Limits) -> None:
+    def __init__(
+        self, user: str, flow: Flow[Any, Any], stages: Sequence[Stage], limits: Limits, threads: trio.CapacityLimiter
+    ) -> None:
         self.user = user
         self.history = History(limits.history_messages, limits.history_chars)
         self.limits = limits
+        self.threads = threads
         self.flow = flow
         self.stages = stages
         self.leases = 0
+        self.left_at = trio.current_time()
         self.closing = False
         self.gone = trio.Event()
+        self._unwanted = False
         self._ready = trio.Event()
         self._changed = trio.Event()
         self._nursery: trio.Nursery
@@ -119,6 +124,7 @@ class Session:
             yield self
         finally:
             self.leases -= 1
+            self.left_at = trio.current_time()
             self._wake()
             if not self.leases and not self.limits.idle_s:
                 with trio.CancelScope(shield=True):
@@ -152,11 +158,16 @@ class Session:
         while True:
             while self.leases:
                 await self._changed.wait()
-            with trio.move_on_after(self.limits.idle_s):
+            with trio.move_on_after(0 if self._unwanted else self.limits.idle_s):
                 await self._changed.wait()
                 continue
             if not self.leases:
                 return
+
+    def leave(self) -> None:
+        """Nobody holds it, and its place is needed: end it now."""
+        self._unwanted = True
+        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()

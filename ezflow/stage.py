@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from .channels import Inbox, Outbox, ReceiverGone
+from .channels import Inbox, Outbox, ReceiverGone, Sender
 from .errors import StageError, flat
 from .flow import Flow, Named, Series, Shown
 from .instrument import watched
@@ -44,15 +44,18 @@ class Stage(Flow[Any, Any]):
 
     async def run(self, inbox: Inbox[Any], outbox: Outbox[Any], turn: Turn) -> None:
         """Run the module on one turn's stream; an error of its own comes out as a StageError with its name."""
-        view = turn.at(self.name, outbox)
+        view = turn.at(self.name)
         state = turn.state
-        ends = watched(inbox, outbox, state.instruments, state, self.name)
-        take = ends[0] if self.guard is None else _GuardedInbox(ends[0], self.guard)
-        give = _ShownOutbox(ends[1], view) if self.is_shown else ends[1]
+        take, give = watched(inbox, outbox, state.instruments, state, self.name)
+        if self.guard is not None:
+            take = _GuardedInbox(take, self.guard)
+        if self.is_shown or self.module.form is None or self.module.form.takes_turn:
+            give = _StageOutbox(give, view, self.is_shown)
         failure: BaseException | None = None
         state.enter(self.name)
         try:
             await self.module.run(take, give, view)
+            view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
         except BaseExceptionGroup as group:
@@ -75,19 +78,33 @@ class Stage(Flow[Any, Any]):
             raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
 
 
-class _ShownOutbox:
-    """An outbox whose items the client is told first."""
+class _StageOutbox:
+    """The outbox of one stage: its items are told to the client first, if they are shown, and remembered as its
+    answer, if it has been asked something (`turn.remember`).
+    """
 
-    def __init__(self, outbox: Outbox[Any], turn: Turn) -> None:
+    __slots__ = ("_is_shown", "_outbox", "_turn")
+
+    def __init__(self, outbox: Outbox[Any], turn: Turn, is_shown: bool) -> None:
         self._outbox = outbox
         self._turn = turn
+        self._is_shown = is_shown
 
     async def send(self, item: Any) -> None:
-        await self._turn.reply(item)
+        if self._is_shown:
+            await self._turn.reply(item)
         await self._outbox.send(item)
+        self._turn.gave(item)
 
-    def clone(self) -> _ShownOutbox:
-        return _ShownOutbox(self._outbox.clone(), self._turn)
+    def offer(self, item: Any) -> bool:
+        """Give an item if that needs no waiting."""
+        if self._is_shown or not isinstance(self._outbox, Sender) or not self._outbox.offer(item):
+            return False
+        self._turn.gave(item)
+        return True
+
+    def clone(self) -> _StageOutbox:
+        return _StageOutbox(self._outbox.clone(), self._turn, self._is_shown)
 
     def close(self) -> None:
         self._outbox.close()

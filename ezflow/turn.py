@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import trio
 
-from .channels import Tapped
 from .ear import Ear, Exchange, Hearing, Note, Run
 from .history import History
 from .instrument import Instrument
@@ -27,6 +26,9 @@ class Session(Protocol):
 
     @property
     def history(self) -> History: ...
+
+    @property
+    def threads(self) -> trio.CapacityLimiter: ...
 
 
 class Options:
@@ -115,27 +117,55 @@ class TurnState:
         else:
             self._numbered += 1
             run = Run(self._numbered, parent)
+            for instrument in self.instruments:
+                instrument.run_started(self, run.number)
         self.runs.append(run)
-        for instrument in self.instruments:
-            instrument.run_started(self, run.number)
         return run
 
+    @property
+    def idle(self) -> bool:
+        """Is every question of the turn's own run answered, and every answer taken and played?"""
+        exchanges, played = self.root.exchanges, trio.current_time() >= self.root.plays_until
+        answered = all(exchange.complete and exchange.sent for exchange in exchanges)
+        return bool(exchanges) and answered and played and not self.ear.untaken(self.root)
+
+    def settled(self, run: Run) -> bool:
+        """Have its stages left, and has the client taken, and played, all that they said?"""
+        return run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until
+
     def close_run(self, run: Run, cut: bool) -> None:
-        """The run is over: its exchanges go into the history."""
+        """The run is over: its exchanges go into the history, as cut unless they were sent and heard whole."""
         if run.over:
             return
         run.over = True
         self.runs.remove(run)
+        played = trio.current_time() >= run.plays_until
         for exchange in run.exchanges:
-            for message in exchange.messages(cut):
-                self.session.history.add(message)
-        for instrument in self.instruments:
-            instrument.run_ended(self, run.number, cut)
+            whole = exchange.complete and exchange.sent and exchange.heard and played
+            self._store(exchange, cut and not whole)
+        if run.number:
+            for instrument in self.instruments:
+                instrument.run_ended(self, run.number, cut)
 
     def close_runs(self, cut: bool) -> None:
-        """The turn is over: so is every run of it. A run whose events were not all taken was cut."""
-        for run in list(self.runs):
-            self.close_run(run, cut or self.ear.untaken(run))
+        """The turn is over, and so is every run of it."""
+        for run in sorted(self.runs, key=lambda run: -run.number):
+            self.close_run(run, cut and not (run.number and self.settled(run)))
+
+    def move_on(self, run: Run) -> None:
+        """A stage turns to its next question in the same run: what it has answered, and was sent, is history."""
+        spoken = any(exchange.spoken for exchange in run.exchanges)
+        while run.exchanges and (first := run.exchanges[0]).complete:
+            later = any(exchange.spoken for exchange in run.exchanges[1:])
+            if not (first.void or first.sent or later or not (first.shown or spoken)):
+                return
+            run.exchanges.pop(0)
+            self._store(first, cut=False)
+
+    def _store(self, exchange: Exchange, cut: bool) -> None:
+        if not exchange.void:
+            for message in exchange.messages(cut):
+                self.session.history.add(message)
 
     def give_up(self, run: Run) -> None:
         """A run's stages have left: forget what of it was not taken; `interrupted` follows what was."""
@@ -157,7 +187,10 @@ class TurnState:
 
     async def finish(self, run: Run) -> None:
         """A run is superseded: end it, unless it was taken and played whole; returns when its stages have left."""
-        if run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until:
+        for inner in [other for other in self.runs if other.parent is run]:
+            if self.settled(inner):
+                self.close_run(inner, cut=False)
+        if self.settled(run):
             self.close_run(run, cut=False)
             return
         run.scope.cancel()
@@ -173,45 +206,43 @@ class Turn:
     raise Cancelled, which must pass. What belongs to this turn lives in the stage's local variables.
     """
 
-    __slots__ = ("_hearing", "_outbox", "_run", "_state", "_tried", "stage")
+    __slots__ = ("_answer", "_hearing", "_run", "_state", "_tried", "stage")
 
     def __init__(
-        self, state: TurnState, run: Run, stage: str = "", hearing: Hearing | None = None, outbox: Any = None
+        self,
+        state: TurnState,
+        run: Run,
+        stage: str = "",
+        hearing: Hearing | None = None,
+        tried: tuple[list[Exchange], ...] = (),
     ) -> None:
         self._state = state
         self._run = run
         self._hearing = state.ear if hearing is None else hearing
-        self._tried: tuple[list[Exchange], ...] = ()
-        self._outbox = outbox
+        self._tried = tried
+        self._answer: Exchange | None = None
         self.stage = stage
 
-    def at(self, stage: str, outbox: Any) -> Turn:
+    def at(self, stage: str) -> Turn:
         """The same turn as another stage sees it."""
-        return self._like(Turn(self._state, self._run, stage, self._hearing, outbox))
+        return Turn(self._state, self._run, stage, self._hearing, self._tried)
 
     def within(self, run: Run) -> Turn:
         """The same turn inside a run."""
-        return Turn(self._state, run, self.stage, self._hearing)
+        return Turn(self._state, run, self.stage, self._hearing, self._tried)
 
     def heard_by(self, hearing: Hearing) -> Turn:
-        """The same turn, its replies going through a combinator that holds them back."""
-        return self._like(Turn(self._state, self._run, self.stage, hearing))
+        """The same turn, its replies going through a combinator that holds them back or counts them."""
+        return Turn(self._state, self._run, self.stage, hearing, self._tried)
 
-    def attempt(self) -> Turn:
+    def attempt(self, hearing: Hearing) -> Turn:
         """The same turn for an attempt that may fail: `forget` then takes back what it remembered."""
-        turn = Turn(self._state, self._run, self.stage, self._hearing)
-        turn._tried = (*self._tried, [])
-        return turn
+        return Turn(self._state, self._run, self.stage, hearing, (*self._tried, []))
 
     def forget(self) -> None:
         """The attempt failed: its exchanges do not belong into the history."""
         for exchange in self._tried[-1]:
-            if exchange in self._run.exchanges:
-                self._run.exchanges.remove(exchange)
-
-    def _like(self, other: Turn) -> Turn:
-        other._tried = self._tried
-        return other
+            exchange.void = True
 
     @property
     def state(self) -> TurnState:
@@ -250,6 +281,11 @@ class Turn:
         return self._state.capacity
 
     @property
+    def threads(self) -> trio.CapacityLimiter:
+        """How many worker threads the service's blocking modules may use at once."""
+        return self._state.session.threads
+
+    @property
     def history(self) -> History:
         """The session's conversation so far."""
         return self._state.session.history
@@ -266,22 +302,34 @@ class Turn:
         cancellation; nothing of an interrupted run is delivered.
         """
         state = self._state
-        await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item))
+        answer = self._answer if isinstance(item, str) else None
+        await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item, exchange=answer))
         for instrument in state.instruments:
             instrument.replied(state, self.stage, item)
 
     def remember(self, asked: str) -> None:
         """From here on, what this stage gives is the answer to `asked`.
 
-        The session's history receives both when the run is over; of an interrupted answer only what the client
-        was sent, marked as cut.
+        The session's history receives both when the run is over, or when the stage has moved on to its next
+        question; of an interrupted answer only what the client was sent, marked as cut.
         """
-        exchange = Exchange(asked, self.stage)
-        self._run.exchanges.append(exchange)
+        self.answered()
+        self._state.move_on(self._run)
+        self._answer = Exchange(asked, self.stage)
+        self._run.exchanges.append(self._answer)
         for tried in self._tried:
-            tried.append(exchange)
-        if isinstance(self._outbox, Tapped):
-            self._outbox.tap = exchange.give
+            tried.append(self._answer)
+
+    def gave(self, item: object) -> None:
+        """The stage gave an item onward."""
+        if self._answer is not None:
+            self._answer.give(item)
+
+    def answered(self) -> None:
+        """The stage has given all that it gives for an item."""
+        if self._answer is not None:
+            self._answer.complete = True
+            self._answer = None
 
     def cleanup(self) -> trio.CancelScope:
         """A shield for clean-up that must await: `with turn.cleanup(): await stream.aclose()`.

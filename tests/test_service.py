@@ -513,3 +513,15 @@ async def test_collect_can_be_cancelled(autojump_clock):
 
 def test_collect_runs_from_a_script():
     assert trio.run(Held("!").collect, ["x"]) == ["x!"]
+
+
+async def test_a_full_service_ends_the_session_that_nobody_has_held_for_longest(autojump_clock):
+    async with FakeLLM().open(max_sessions=2, idle_s=1000.0) as service:
+        for user in ("ann", "bob"):
+            async with service.session(user):
+                await trio.sleep(1)
+        async with service.session("ann"), service.session("cy"):
+            assert set(service.sessions) == {"ann", "cy"}
+            with pytest.raises(SessionsFull):
+                async with service.session("bob"):
+                    pass

@@ -150,17 +150,16 @@ def test_of_a_cut_answer_only_what_was_shown_is_remembered():
     exchange = Exchange("hi", "llm")
     for word in ("a", " b", " c"):
         exchange.give(word)
-    exchange.hear(note("a", Run(0), "llm"), 0)
-    exchange.hear(note(" b", Run(0), "llm"), 0)
-    exchange.hear(note("noise", Run(0), "other"), 0)
+    exchange.shown += ["a", " b"]
     assert exchange.messages(cut=True) == [Message("user", "hi"), Message("assistant", "a b", cut=True)]
 
 
-def test_of_a_cut_answer_that_was_only_spoken_the_spoken_words_are_remembered():
+async def test_of_a_cut_answer_that_was_only_spoken_the_spoken_words_are_remembered():
     exchange = Exchange("hi", "llm")
-    exchange.hear(note(Audio(b"", 16000, text="One."), Run(0), "tts"), 0)
-    exchange.hear(note(Audio(b"", 16000), Run(0), "tts"), 0)
-    exchange.hear(note(Audio(b"", 16000, text="Two."), Run(0), "tts"), 0)
+    run = Run(0)
+    run.exchanges.append(exchange)
+    for seq, text in enumerate(("One.", "", "Two.")):
+        run.play(Audio(bytes(32), 16000, text=text), seq)
     assert exchange.messages(cut=True)[1] == Message("assistant", "One. Two.", cut=True)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import trio
 
-from ..channels import Inbox, Outbox, ReceiverGone, Single, Tapped
+from ..channels import Inbox, Outbox, ReceiverGone, Single
+from ..ear import Hearing, Note
 from ..errors import StageError, flat
 from ..flow import Flow, cut, size
+from ..items import Audio
 from ..turn import Entered, Turn
 
 __all__ = ["Counting", "each", "once", "stage_errors"]
@@ -39,29 +41,34 @@ async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn)
     await flow.run(Single(item), outbox.clone(), turn)
 
 
-class Counting(Tapped):
-    """An outbox that knows whether anything went through it, and whether its taker has finished.
+class Counting:
+    """An outbox, and an ear, that know whether the client has begun to hear anything of a run.
 
-    A stage that nobody takes from ends quietly: the combinator around it has to ask here, or it would go on.
+    And whether the run's taker has finished: a stage that nobody takes from ends quietly, so the combinator around
+    it has to ask here, or it would go on.
     """
 
-    __slots__ = ("_outbox", "given", "gone")
+    __slots__ = ("_hearing", "_outbox", "begun", "gone")
 
-    def __init__(self, outbox: Outbox[Any]) -> None:
-        super().__init__()
+    def __init__(self, outbox: Outbox[Any], hearing: Hearing | None = None) -> None:
         self._outbox = outbox
-        self.given = 0
+        self._hearing = hearing
+        self.begun = False
         self.gone = False
 
     async def send(self, item: object) -> None:
-        self.given += 1
+        self.begun = True
         try:
             await self._outbox.send(item)
         except ReceiverGone:
             self.gone = True
             raise
-        if self.tap is not None:
-            self.tap(item)
+
+    async def put(self, note: Note) -> None:
+        """Pass a reply on. Words and sound count as an output: to repeat them would be heard."""
+        assert self._hearing is not None
+        self.begun = self.begun or isinstance(note.item, str | Audio)
+        await self._hearing.put(note)
 
     def clone(self) -> Counting:
         return self  # it counts for all of one item's run, and its owner closes what is behind it

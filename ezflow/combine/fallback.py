@@ -43,12 +43,13 @@ class Fallback(Choice[In, Out]):
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         *earlier, last = self.parts
         for part in earlier:
-            out, attempt = Counting(outbox), turn.attempt()
+            out = Counting(outbox, turn.hearing)
+            attempt = turn.attempt(out)
             try:
                 await once(part, item, out, attempt)
                 return
             except Exception as error:
-                if out.given or stage_errors(error) is None:
+                if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
                 log.warning("%r failed; falling back to the next flow", part, exc_info=error)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from ..channels import Inbox, Outbox, ReceiverGone, Tapped
+from ..channels import Inbox, Outbox, ReceiverGone
 from ..ear import Note
 from ..flow import Flow, as_flow
 from ..turn import Turn
@@ -56,19 +56,19 @@ class Race(Choice[In, Out]):
                 await runner.tell()
         for runner in runners:
             if not runner.won:
-                runner.turn.forget()
+                runner.view.forget()
         failures = [runner.failure for runner in runners if runner.failure is not None]
         if len(failures) == len(runners):
             raise BaseExceptionGroup("every flow of the race failed", failures)
 
 
-class _Runner(Tapped):
+class _Runner:
     """One flow in the race: its outbox and its ear, both silent until it has won."""
 
     def __init__(self, outbox: Outbox[Any], turn: Turn) -> None:
-        super().__init__()
         self._outbox = outbox
-        self.turn = turn.attempt()
+        self.turn = turn
+        self.view = turn.attempt(self)
         self._held: list[Note] = []
         self._decided = trio.Event()
         self._telling = trio.StrictFIFOLock()
@@ -80,7 +80,7 @@ class _Runner(Tapped):
     async def run(self, flow: Flow[Any, Any], item: Any) -> None:
         try:
             with self.scope:
-                await once(flow, item, self, self.turn.heard_by(self))
+                await once(flow, item, self, self.view)
         except Exception as error:
             if self.won or stage_errors(error) is None:
                 raise
@@ -98,8 +98,6 @@ class _Runner(Tapped):
         if self._held:
             await self.tell()
         await self._outbox.send(item)
-        if self.tap is not None:
-            self.tap(item)
 
     async def put(self, note: Note) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()

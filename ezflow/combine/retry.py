@@ -47,12 +47,13 @@ class Retry(Around[In, Out]):
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
         for number in range(1, self.attempts):
-            out, attempt = Counting(outbox), turn.attempt()
+            out = Counting(outbox, turn.hearing)
+            attempt = turn.attempt(out)
             try:
                 await once(self.flow, item, out, attempt)
                 return
             except Exception as error:
-                if out.given or stage_errors(error) is None:
+                if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
                 log.warning("%r failed, attempt %d of %d", self.flow, number, self.attempts, exc_info=error)

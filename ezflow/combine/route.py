@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ..branches import branches
+from ..branches import Door, branches
 from ..channels import Inbox, Outbox
-from ..errors import RouteError
+from ..errors import RouteError, StageError
 from ..flow import Flow, as_flow
 from ..turn import Turn
 
@@ -61,14 +61,20 @@ class Route(Flow[In, Out]):
         async with branches(self.parts, outbox, turn) as doors:
             by_key = dict(zip(self.keys, doors, strict=False))
             async for item in inbox:
-                key = self.by(item)
-                door = by_key.get(key, doors[-1] if self.has_otherwise else None)
-                if door is None:
-                    raise RouteError(key, self.keys)
-                await door.give(item)
+                await self._door(item, by_key, doors[-1] if self.has_otherwise else None).give(item)
                 if not doors.open():
                     break
             inbox.close()
+
+    def _door(self, item: In, by_key: Mapping[Hashable, Door], otherwise: Door | None) -> Door:
+        try:
+            key = self.by(item)
+            door = by_key.get(key, otherwise)
+            if door is None:
+                raise RouteError(key, self.keys)
+        except Exception as error:
+            raise StageError("route", [error]) from error
+        return door
 
     def __repr__(self) -> str:
         cases = ", ".join(f"{key!r}: {part!r}" for key, part in zip(self.keys, self.parts, strict=False))

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from ..service import Service
 from .config import Settings
 from .describe import describe
+from .ezpipe import ezpipe, module_routes
 from .replies import answer
 from .socket import socket
 from .turns import turns
@@ -29,7 +30,8 @@ def create_app(services: Mapping[str, Service], settings: Settings, stopping: tr
     first = next(iter(services))
     for name, service in services.items():
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
-            for routes in (turns(service, settings), describe(service), socket(service, stopping)):
+            own = (turns(service, settings), describe(service, settings.request), socket(service, stopping))
+            for routes in (*own, ezpipe(service, settings), *module_routes(service)):
                 _register(app, routes, prefix)
 
     @app.errorhandler(HTTPException)

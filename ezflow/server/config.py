@@ -8,6 +8,7 @@ import attrs
 
 from ..errors import EzflowError
 from ..open_turn import Limits
+from .ezpipe_request import EZPipeRequest
 
 __all__ = ["Settings"]
 
@@ -20,7 +21,8 @@ class Settings:
 
     `max_body`: bytes of a request's body. `max_sessions`: users at once. `idle_s`: how long a user's history is
     kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
-    after SIGTERM.
+    after SIGTERM. `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
+    derives from `EZPipeRequest`.
     """
 
     host: str = "127.0.0.1"
@@ -32,8 +34,15 @@ class Settings:
     turn_s: float = 600.0
     grace_s: float = 5.0
     debug: bool = False
+    greeting: str = "Hello! How can I help you?"
+    request: type[EZPipeRequest] = EZPipeRequest
 
     def __attrs_post_init__(self) -> None:
+        if not issubclass(self.request, EZPipeRequest) or "__attrs_attrs__" not in vars(self.request):
+            raise EzflowError(
+                f"request={self.request.__name__} is no request class: write @attrs.frozen above "
+                f"class {self.request.__name__}(EZPipeRequest)."
+            )
         if not (self.insecure or is_loopback(self.host)):
             raise EzflowError(
                 f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: "

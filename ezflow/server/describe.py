@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from ..items import Audio, Utterance
 from ..ports import show
 from ..service import Service
 from ..stage import Stage, heads
+from .ezpipe_request import EZPipeRequest, body_schema
 from .replies import answer
 
 __all__ = ["describe", "flow_description", "request_schema"]
 
 
-def describe(service: Service) -> Blueprint:
-    """The routes that describe a flow."""
+def describe(service: Service, body: type[EZPipeRequest] = EZPipeRequest) -> Blueprint:
+    """The routes that describe a flow; `body` is what `POST /input` takes."""
     routes = Blueprint("describe", __name__)
 
     @routes.get("/flow")
@@ -26,7 +27,13 @@ def describe(service: Service) -> Blueprint:
 
     @routes.get("/schema")
     async def get_schema() -> Response:
-        return answer(request_schema(service))
+        of = request.args.get("of", "input")
+        if of == "input":
+            return answer(body_schema(body, service.stages, heads(service.flow)[0]))
+        if of == "turns":
+            return answer(request_schema(service))
+        known = "input (what POST /input takes, as without it) or turns"
+        return answer({"error": "InputError", "path": "of", "message": f"{of!r} was given, but {known} is needed"}, 422)
 
     @routes.get("/health/live")
     async def get_live() -> Response:

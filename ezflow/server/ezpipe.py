@@ -5,7 +5,8 @@ A reply is a stream of bare JSON objects, a line and an HTTP chunk each, that en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 import attrs
@@ -109,7 +110,7 @@ def _user() -> str:
     return EZPipeRequest(user=user, Input="").user
 
 
-async def _streamed(lines: AsyncIterator[bytes]) -> Response:
+async def _streamed(lines: AsyncGenerator[bytes, None]) -> Response:
     """A response of a generator that has begun: such a one is closed when the client goes away."""
     await anext(lines)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -138,7 +139,7 @@ class _Desk:
         self._ways: dict[int, _Way] = {}
         self._open: dict[str, Speech] = {}
 
-    def input(self, body: EZPipeRequest, given: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    def input(self, body: EZPipeRequest, given: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
         """Raises: EntryError; InputError."""
         way = self._way(body.Entry)
         options = read_options(given, self._service.stages)
@@ -160,7 +161,7 @@ class _Desk:
         if (session := self._service.sessions.get(user)) is not None:
             await session.interrupt()
 
-    async def greet(self, user: str, voice: str | None) -> AsyncIterator[bytes]:
+    async def greet(self, user: str, voice: str | None) -> AsyncGenerator[bytes, None]:
         """The greeting as text, then spoken: one WAV, from the first stage that turns text into sound."""
         greeting = self._settings.greeting
         speaker = next((stage for stage in self._service.stages if gives_audio(stage)), None)
@@ -185,7 +186,7 @@ class _Desk:
 
     async def _turn(
         self, user: str, item: Any, way: _Way, options: Mapping[str, Any], replies: Replies
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         self._open.pop(user, None)
         async with self._service.session(user) as session:
             turn = session.turn(item, entry=way.head.name, options=options)
@@ -197,7 +198,7 @@ class _Desk:
 
     async def _piece(
         self, user: str, piece: Audio, way: _Way, options: Mapping[str, Any], replies: Replies
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         async with self._service.session(user) as session:
             speech = self._open.get(user)
             if speech is None or not speech.takes(session, way.head.index):
@@ -218,13 +219,14 @@ class _Desk:
         speech = self._open[session.user] = Speech(session, turn, replies, way.stages)
         return speech
 
-    async def _rest(self, user: str, way: _Way) -> AsyncIterator[bytes]:
+    async def _rest(self, user: str, way: _Way) -> AsyncGenerator[bytes, None]:
         async with self._service.session(user) as session:
             speech = self._open.pop(user, None)
             if speech is None or not speech.takes(session, way.head.index):
                 raise InputError("Input", f"{END} ends an utterance, but none is open: send its sound first")
-            async for line in speech.rest():
-                yield line
+            async with aclosing(speech.rest()) as lines:
+                async for line in lines:
+                    yield line
 
     def _way(self, entry: int) -> _Way:
         index = entry_index(entry, self._service.stages)

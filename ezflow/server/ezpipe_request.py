@@ -72,21 +72,15 @@ def read_options(given: Mapping[str, Any], stages: Iterable[Stage]) -> dict[str,
             continue
         fields = attrs.fields_dict(cast("Any", cls))
         section: dict[str, Any] = {name: given[name] for name in fields if name in given}
-        on_top = set(section)
-        path = stage.name
         for key in (stage.module.options_key, stage.name):
-            if key is None or key not in given or key in fields:
-                continue
-            path = key
-            known = _known(given[key], cls)
-            structure(known, cls, key)
-            section |= known
-            on_top -= set(known)
+            if key is not None and key in given and key not in fields:
+                known = _known(given[key], cls)
+                structure(known, cls, key)
+                section |= known
         try:
-            options = structure(section, cls, path)
-        except InputError as error:
-            _, _, field = error.path.partition(".")
-            raise InputError(field if field in on_top else error.path, error.problem) from error
+            options = structure(section, cls, stage.name)
+        except InputError as error:  # each section fits: it is a key beside the sections
+            raise InputError(error.path.partition(".")[2] or error.path, error.problem) from error
         if section:
             read[stage.name] = options
     return read

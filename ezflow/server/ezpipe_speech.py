@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import trio
 
@@ -66,7 +66,7 @@ class Speech:
                 lines += await self._heard()
             return [*lines, *await self._heard(), *self._replies.partial()]
 
-    async def rest(self) -> AsyncIterator[bytes]:
+    async def rest(self) -> AsyncGenerator[bytes, None]:
         """End the utterance and give the lines of its turn, after an empty first one; left early, end the turn."""
         async with self._in_order:
             self._ended = True

@@ -42,7 +42,8 @@ async def test_flow_lists_stages_and_edges_and_draws_them(serving):
 
 async def test_schema_follows_the_stages_options(serving):
     async with serving(Tuned()) as server:
-        _, schema = await server.json("GET", "/schema")
+        _, schema = await server.json("GET", "/schema?of=turns")
+        assert (await server.json("GET", "/schema?of=everything"))[0] == 422
         assert schema["required"] == ["user", "input"]
         assert schema["properties"]["input"] == {"type": "string"}
         reference = schema["properties"]["options"]["properties"]["LLM"]["$ref"]
