@@ -152,15 +152,17 @@ class TurnState:
         for run in sorted(self.runs, key=lambda run: -run.number):
             self.close_run(run, cut and not (run.number and self.settled(run)))
 
-    def move_on(self, run: Run) -> None:
+    def move_on(self, run: Run, stage: str) -> None:
         """A stage turns to its next question in the same run: what it has answered, and was sent, is history."""
-        spoken = any(exchange.spoken for exchange in run.exchanges)
-        while run.exchanges and (first := run.exchanges[0]).complete:
-            later = any(exchange.spoken for exchange in run.exchanges[1:])
-            if not (first.void or first.sent or later or not (first.shown or spoken)):
+        own = [exchange for exchange in run.exchanges if exchange.stage == stage]
+        spoken = any(exchange.spoken for exchange in own)
+        for place, exchange in enumerate(own):
+            later = any(other.spoken for other in own[place + 1 :])
+            done = exchange.void or exchange.sent or later or not (exchange.shown or spoken)
+            if not (exchange.complete and done):
                 return
-            run.exchanges.pop(0)
-            self._store(first, cut=False)
+            run.exchanges.remove(exchange)
+            self._store(exchange, cut=False)
 
     def _store(self, exchange: Exchange, cut: bool) -> None:
         if not exchange.void:
@@ -287,7 +289,8 @@ class Turn:
 
     @property
     def history(self) -> History:
-        """The session's conversation so far."""
+        """The session's conversation so far, with what this stage has answered in this turn."""
+        self._state.move_on(self._run, self.stage)
         return self._state.session.history
 
     @property
@@ -314,7 +317,7 @@ class Turn:
         question; of an interrupted answer only what the client was sent, marked as cut.
         """
         self.answered()
-        self._state.move_on(self._run)
+        self._state.move_on(self._run, self.stage)
         self._answer = Exchange(asked, self.stage)
         self._run.exchanges.append(self._answer)
         for tried in self._tried:

@@ -31,6 +31,9 @@ class Latest(Around[In, Out]):
     that the client has not taken, or sound of it that is still being played, that run is interrupted: every stage
     of it has left and its queued events are dropped before `interrupted` goes out and the next run begins. A run
     that is done and heard is no interruption. At the end of input the last run finishes.
+
+    What it has given to a stage behind it is not taken back: put all that an interruption must stop inside,
+    `Latest(llm >> tts)` rather than `Latest(llm) >> tts`.
     """
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
