@@ -218,6 +218,12 @@ class Sink:
         if self.items is not None:
             self.items.append(item)
 
+    def offer(self, item: Any) -> bool:
+        """Keep or drop an item; there is always room."""
+        if self.items is not None:
+            self.items.append(item)
+        return True
+
     def clone(self) -> Sink:
         return Sink(self.items)
 

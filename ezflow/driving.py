@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from .channels import Inbox, Outbox, Receiver, Sender
+from .channels import Inbox, Outbox, Receiver
 
 __all__ = ["drive"]
 
@@ -25,54 +25,58 @@ async def drive(
 ) -> None:
     """Give each item of `inbox` to the function, and to `outbox` what it gives for it.
 
-    `answered` is called when all of what an item gives has been given.
+    `rest` are the further arguments of the function (its turn, if it takes one). `answered` is called when all
+    of what an item gives has been given.
     """
-    offer, send = getattr(outbox, "offer", _full), outbox.send
-    # A function that never waits may take all that its join holds; a slow stage must not empty it, or those
-    # before it would run ahead.
-    quick = kind == "value" and limiter is None and isinstance(outbox, Sender)
-    take = inbox.drain if quick and isinstance(inbox, Receiver) else _one_from(inbox)
-    while items := await take():
-        for item in items:
-            if limiter is not None:
-                await _in_thread(function, kind, (item, *rest), outbox, limiter)
-            elif kind == "value" or kind == "awaitable":
-                output = function(item, *rest)
-                if kind == "awaitable":
-                    output = await output
+    offer = getattr(outbox, "offer", _full)
+    if limiter is not None:
+        async for item in inbox:
+            await _in_thread(function, kind, (item, *rest), outbox, limiter)
+            answered()
+    elif kind == "value" and not rest and isinstance(inbox, Receiver):
+        # A function that never waits may take all that its join holds; a slow stage must not empty it, or those
+        # before it would run ahead.
+        while items := await inbox.drain():
+            for item in items:
+                output = function(item)
                 if not offer(output):
-                    await send(output)
-            elif kind == "iterator":
-                for output in function(item, *rest):
+                    await outbox.send(output)
+    elif kind == "value":
+        async for item in inbox:
+            output = function(item, *rest)
+            if not offer(output):
+                await outbox.send(output)
+            answered()
+    elif kind == "awaitable":
+        async for item in inbox:
+            output = await function(item, *rest)
+            if not offer(output):
+                await outbox.send(output)
+            answered()
+    elif kind == "iterator":
+        async for item in inbox:
+            for output in function(item, *rest):
+                if not offer(output):
+                    await outbox.send(output)
+            answered()
+    else:
+        async for item in inbox:
+            outputs = function(item, *rest)
+            try:
+                async for output in outputs:
                     if not offer(output):
-                        await send(output)
-            else:
-                outputs = function(item, *rest)
-                try:
-                    async for output in outputs:
-                        if not offer(output):
-                            await send(output)
-                except BaseException:
-                    # A generator that is left early must be closed here, in its own task, or it is never closed.
-                    if hasattr(outputs, "aclose"):
-                        await outputs.aclose()
-                    raise
-            if rest:
-                answered()
+                        await outbox.send(output)
+            except BaseException:
+                # A generator that is left early must be closed here, in its own task, or it is never closed.
+                if hasattr(outputs, "aclose"):
+                    await outputs.aclose()
+                raise
+            answered()
 
 
 def _full(_: object) -> bool:
+    """What an outbox without an `offer` would say to it."""
     return False
-
-
-def _one_from(inbox: Inbox[Any]) -> Callable[[], Awaitable[list[Any]]]:
-    async def take() -> list[Any]:
-        try:
-            return [await inbox.receive()]
-        except trio.EndOfChannel:
-            return []
-
-    return take
 
 
 async def _in_thread(

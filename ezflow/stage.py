@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from .channels import Inbox, Outbox, ReceiverGone, Sender
+from .channels import Inbox, Outbox, ReceiverGone
 from .errors import StageError, flat
 from .flow import Flow, Named, Series, Shown
 from .instrument import watched
@@ -83,12 +83,13 @@ class _StageOutbox:
     answer, if it has been asked something (`turn.remember`).
     """
 
-    __slots__ = ("_is_shown", "_outbox", "_turn")
+    __slots__ = ("_is_shown", "_offer", "_outbox", "_turn")
 
     def __init__(self, outbox: Outbox[Any], turn: Turn, is_shown: bool) -> None:
         self._outbox = outbox
         self._turn = turn
         self._is_shown = is_shown
+        self._offer = None if is_shown else getattr(outbox, "offer", None)
 
     async def send(self, item: Any) -> None:
         if self._is_shown:
@@ -98,10 +99,10 @@ class _StageOutbox:
 
     def offer(self, item: Any) -> bool:
         """Give an item if that needs no waiting."""
-        if self._is_shown or not isinstance(self._outbox, Sender) or not self._outbox.offer(item):
-            return False
-        self._turn.gave(item)
-        return True
+        given = self._offer is not None and self._offer(item)
+        if given:
+            self._turn.gave(item)
+        return given
 
     def clone(self) -> _StageOutbox:
         return _StageOutbox(self._outbox.clone(), self._turn, self._is_shown)
