@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
+import attrs
 import trio
 
 from .channels import Inbox, Single, Sink
@@ -15,7 +16,7 @@ from .flow import Flow, cut
 from .history import History
 from .open_turn import Limits, OpenTurn
 from .request import entry_index, read_options
-from .stage import Stage
+from .stage import Stage, map_stages
 
 __all__ = ["Session"]
 
@@ -50,20 +51,30 @@ class Session:
         self._turns = 0
         self._guards: dict[int, Callable[[object], None]] = {}
 
-    def turn(self, item: Any, *, entry: int | str = 0, options: Mapping[str, Any] | None = None) -> OpenTurn:
+    def turn(
+        self,
+        item: Any,
+        *,
+        entry: int | str = 0,
+        options: Mapping[str, Any] | None = None,
+        show: Collection[str] = (),
+    ) -> OpenTurn:
         """One item through the flow from `entry` on: `async for event in session.turn("hello")`.
 
-        It starts when it is first awaited. Leave the loop early under `async with session.turn(...) as events:`
-        to end the turn there and then.
+        `show`: stages that are shown in this turn besides those that the flow shows. It starts when it
+        is first awaited. Leave the loop early under `async with session.turn(...) as events:` to end the turn there
+        and then.
         Raises: EntryError; InputError for options that do not fit; ItemTypeError for an item that does not.
         """
-        turn = self._make(entry, options, Single(item), Sink())
+        turn = self._make(entry, options, Single(item), Sink(), show)
         turn.check_item(item)
         return turn
 
-    def live(self, *, entry: int | str = 0, options: Mapping[str, Any] | None = None) -> OpenTurn:
+    def live(
+        self, *, entry: int | str = 0, options: Mapping[str, Any] | None = None, show: Collection[str] = ()
+    ) -> OpenTurn:
         """A turn that is fed as it runs: `async with session.live() as live: await live.send(audio)`."""
-        return self._make(entry, options, None, Sink(), enterable=True)
+        return self._make(entry, options, None, Sink(), show, enterable=True)
 
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none."""
@@ -83,11 +94,14 @@ class Session:
         options: Mapping[str, Any] | None,
         inbox: Inbox[Any] | None,
         sink: Sink,
+        show: Collection[str] = (),
         enterable: bool = False,
     ) -> OpenTurn:
         index = entry_index(entry, self.stages)
         flow = cut(self.flow, index, len(self.stages))
         assert flow is not None
+        if show:
+            flow = map_stages(flow, lambda stage: attrs.evolve(stage, is_shown=stage.is_shown or stage.name in show))
         read = read_options(options or {}, self.stages)
         return OpenTurn(self, self.limits, self.begin, flow, read, self._guard, inbox, sink, enterable)
 

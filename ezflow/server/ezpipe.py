@@ -13,14 +13,13 @@ import attrs
 from quart import Blueprint, Response, request
 
 from ..errors import InputError
-from ..flow import Flow, cut
+from ..flow import cut
 from ..items import Audio
 from ..modules import Module
-from ..open_turn import OpenTurn
 from ..request import entry_index
 from ..service import Service
 from ..session import Session
-from ..stage import Stage, heads, map_stages, stages_of
+from ..stage import Stage, heads, stages_of
 from .config import Settings
 from .ezpipe_replies import RATE_HZ, Replies, at_24_khz, audio_line, error_line, gives_audio, text_line, text_stages
 from .ezpipe_request import NO_USER, EZPipeRequest, read_options, read_request, read_sound, takes_sound
@@ -84,7 +83,7 @@ def module_routes(service: Service) -> list[Blueprint]:
     for stage in modules.values():
         routes = getattr(stage.module, "routes", None)
         if callable(routes):
-            blueprint: Blueprint = routes()
+            blueprint = cast("Blueprint", routes())
             blueprint.name = f"{stage.name}_{blueprint.name}"
             found.append(blueprint)
     return found
@@ -189,8 +188,8 @@ class _Desk:
     ) -> AsyncGenerator[bytes, None]:
         self._open.pop(user, None)
         async with self._service.session(user) as session:
-            turn = session.turn(item, entry=way.head.name, options=options)
-            async with _telling(turn, way) as events:
+            turn = session.turn(item, entry=way.head.name, options=options, show=way.told)
+            async with turn as events:
                 yield b""
                 async for event in events:
                     for line in await replies.lines([event]):
@@ -215,7 +214,7 @@ class _Desk:
     def _begin(self, session: Session, way: _Way, options: Mapping[str, Any], replies: Replies) -> Speech:
         for user in [user for user, speech in self._open.items() if speech.over]:
             del self._open[user]
-        turn = _telling(session.live(entry=way.head.name, options=options), way)
+        turn = session.live(entry=way.head.name, options=options, show=way.told)
         speech = self._open[session.user] = Speech(session, turn, replies, way.stages)
         return speech
 
@@ -235,17 +234,6 @@ class _Desk:
             assert flow is not None
             self._ways[index] = _Way(stages_of(flow), heads(flow)[0], *text_stages(flow, self._shown))
         return self._ways[index]
-
-
-def _telling(turn: OpenTurn, way: _Way) -> OpenTurn:
-    """The same turn, in which the stages whose text the client gets are shown."""
-
-    def mark(stage: Stage) -> Stage:
-        return attrs.evolve(stage, is_shown=True) if stage.name in way.told else stage
-
-    flow: Flow[Any, Any] = turn._flow
-    turn._flow = map_stages(flow, mark)
-    return turn
 
 
 def _decoded(stage: Stage, payload: Any) -> Any:

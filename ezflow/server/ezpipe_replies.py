@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -86,7 +86,7 @@ class Replies:
             self._response = self._responses[event.stage] = self._responses.get(event.stage, "") + item
             return [self._text()]
         if event.type == "thought":
-            self._think += item.text
+            self._think += getattr(item, "text", "")
             return [self._text()]
         if event.type == "transcript":
             self._understood = item.text
@@ -105,23 +105,18 @@ class Replies:
         """What has been understood so far, while there is no answer yet."""
         if not self._understood or self._response:
             return []
-        return [text_line("", self._understood, **self._ids)]
+        return [text_line(self._think, self._understood, self._ids)]
 
     def _text(self, is_end: bool = False) -> bytes:
-        return text_line(self._think, self._response, is_end=is_end, **self._ids)
+        return text_line(self._think, self._response, self._ids, is_end)
 
 
-def text_line(
-    think: str, response: str, *, conversation_id: str = "", message_id: str = "", is_end: bool = False
-) -> bytes:
+NO_IDS: Mapping[str, str] = {"conversation_id": "", "message_id": ""}
+
+
+def text_line(think: str, response: str, ids: Mapping[str, str] = NO_IDS, is_end: bool = False) -> bytes:
     """A text line: `chunk` is JSON within JSON."""
-    chunk = {
-        "think": think,
-        "response": response,
-        "conversation_id": conversation_id,
-        "message_id": message_id,
-        "Is_End": is_end,
-    }
+    chunk = {"think": think, "response": response, **ids, "Is_End": is_end}
     return _line("text", json.dumps(chunk, ensure_ascii=False))
 
 

@@ -27,7 +27,8 @@ class Speech:
 
     A stage that takes an Utterance follows it while it is spoken; where a detector stands behind the entry, each
     piece flows on by itself; any other stage gets the whole sound at the end. The turn begins, and ends the
-    user's turn before it, with the first piece.
+    user's turn before it, with the first piece, whose options hold for all of it. An utterance that is given up
+    ends with its session.
     """
 
     def __init__(self, session: Session, turn: OpenTurn, replies: Replies, stages: Sequence[Stage]) -> None:

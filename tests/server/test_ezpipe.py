@@ -366,6 +366,37 @@ class TestSpokenInput:
             lines = await client.lines(user="ann", Input=bytes(20).hex())
             assert lines[0][1]["response"] == "10"
 
+    async def test_an_utterance_that_is_given_up_ends_with_its_session(self, serving):
+        left = trio.Event()
+
+        @module
+        class Listens(Module[Utterance, str]):
+            async def process(self, sound: Utterance, turn: Turn) -> str:
+                try:
+                    return str((await sound.whole()).samples)
+                finally:
+                    left.set()
+
+        async with serving(Listens(), idle_s=0.1) as server:
+            await Client(server).lines(user="ann", Input=self.PIECE.hex())
+            with trio.fail_after(5):
+                await left.wait()
+            assert (await server.json("POST", "/input", {"user": "ann", "Input": "ENDASR"}))[0] == 422
+            assert await Client(server).lines(user="ann", Input=self.PIECE.hex()) == []
+
+    async def test_a_busy_flow_that_nobody_reads_takes_every_piece_in_order(self, serving):
+        @module
+        class Echoes(Module[Audio, Utterance]):
+            async def process(self, sound: Audio, turn: Turn) -> AsyncIterator[Utterance]:
+                for number in range(300):  # more than an ear holds, and than a request takes
+                    await turn.reply(Transcript(f"{sound.samples}.{number}", final=False))
+                yield Utterance.of(sound)
+
+        async with serving(Echoes() >> Counts()) as server:
+            for size in range(1, 31):
+                await Client(server).lines(user="ann", Input=bytes(2 * size).hex())
+            assert await Client(server).said(user="ann", Input="ENDASR") == "".join(map(str, range(1, 31)))
+
     async def test_an_utterance_is_bounded(self, serving):
         async with serving(voice, max_body=20_000) as server:
             body = {"user": "ann", "Input": bytes(8000).hex()}
