@@ -5,22 +5,23 @@ Each edge is decided by typeguard, through the assignability hook of `ports`; so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import attrs
 import typeguard
 
 from .combine.around import Around, Choice
 from .combine.batch import Batch
+from .combine.route import Route
 from .errors import ItemTypeError
 from .flow import Flow, Parallel, Series
 from .modules import FunctionModule, Module, fields_of
 from .ports import Port, assignable, check_edge, show, solve, substitute
 from .stage import Stage, bind, stages_of
 
-__all__ = ["Edge", "Fault", "Report", "check", "guards"]
+__all__ = ["Edge", "Fault", "Report", "check", "guards", "out_guards"]
 
 
 @attrs.frozen
@@ -64,7 +65,7 @@ class Report:
     def __str__(self) -> str:
         count = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
         lines = ["✅ Pipeline verified" if self.ok else f"❌ Pipeline has {count}", self.drawing]
-        width = max(len(stage.name) for stage in self.stages)
+        width = max((len(stage.name) for stage in self.stages), default=0)
         for stage in self.stages:
             types = f"(in: {show(stage.in_type)}, out: {show(stage.out_type)})"
             lines.append(f"{stage.index} {stage.name:<{width}}   {types}")
@@ -92,6 +93,7 @@ def check(flow: Flow[Any, Any]) -> Report:
     faults += _name_faults(stages)
     for stage in stages:
         faults += _configuration_faults(stage)
+    faults += _combinator_faults(bound)
     _walk(bound, [], edges, faults)
     _starve(bound, None, faults)
     return Report(bound, stages, tuple(edges), tuple(faults))
@@ -124,25 +126,40 @@ def guards(report: Report, debug: bool) -> dict[int, Callable[[object], None]]:
     }
 
 
+def out_guards(report: Report) -> dict[int, Callable[[object], None]]:
+    """The checks of what comes out of the flow, by the index of its last stages: for debug mode.
+
+    What any other stage gives, the guard of the stage that it goes to sees. A type variable stands for anything that
+    it allows: what it is here, an item that enters later on may change.
+    """
+    lasts = {stage.index: stage for stage, _ in _walk(report.flow, [], [], [])}
+    return {index: _by_typeguard(stage, stage.out_type, "gives") for index, stage in lasts.items()}
+
+
 def guard(stage: Stage, *, by_typeguard: bool) -> Callable[[object], None]:
-    """A check that an item is of a stage's type. It raises ItemTypeError."""
-    members = tuple(_members(stage.in_type))
-    classes = tuple(type(None) if member is None else member for member in members)
-    plain = all(map(_is_plain, classes))
+    """A check that an item is of the type that a stage takes. It raises ItemTypeError."""
+    classes = tuple(type(None) if member is None else member for member in _members(stage.in_type))
 
     def by_class(item: object) -> None:
         if not isinstance(item, classes):
             raise ItemTypeError(stage.name, show(stage.in_type), item)
 
+    plain = all(map(_is_plain, classes))
+    return by_class if plain and not by_typeguard else _by_typeguard(stage, stage.in_type, "takes")
+
+
+def _by_typeguard(stage: Stage, needed: Any, does: Literal["takes", "gives"]) -> Callable[[object], None]:
     def by_check(item: object) -> None:
         try:
-            typeguard.check_type(
-                item, stage.in_type, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
-            )
+            _check_value(item, needed)
         except typeguard.TypeCheckError as error:
-            raise ItemTypeError(stage.name, show(stage.in_type), item) from error
+            raise ItemTypeError(stage.name, show(needed), item, does) from error
 
-    return by_class if plain and not by_typeguard else by_check
+    return by_check
+
+
+def _check_value(value: object, needed: Any) -> None:
+    typeguard.check_type(value, needed, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
 
 
 def _is_plain(member: Any) -> bool:
@@ -174,17 +191,9 @@ def _configuration_faults(stage: Stage) -> Iterator[Fault]:
     if "__attrs_attrs__" not in vars(cls):
         yield Fault(f"{cls.__name__} is a plain class: write @module above class {cls.__name__}.")
         return
-    for field, needed in module.field_types.items():
-        value = getattr(module, field)
-        try:
-            typeguard.check_type(value, needed, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
-        except typeguard.TypeCheckError:
-            yield Fault(
-                f"{cls.__name__}.{field} is {value!r} ({type(value).__name__}), but {show(needed)} is needed: "
-                f"write {cls.__name__}({field}=...).",
-                taker=stage.name,
-                takes=needed,
-            )
+    for field, needed, wrong in _misfits(module, module.field_types):
+        message = f"{cls.__name__}.{field} {wrong}: write {cls.__name__}({field}=...)."
+        yield Fault(message, taker=stage.name, takes=needed)
     try:
         hash(module)
     except TypeError as error:
@@ -192,6 +201,28 @@ def _configuration_faults(stage: Stage) -> Iterator[Fault]:
             f"{cls.__name__} cannot be compared with others ({error}): use tuples and frozen classes in its fields.",
             taker=stage.name,
         )
+
+
+def _combinator_faults(flow: Flow[Any, Any]) -> Iterator[Fault]:
+    if isinstance(flow, Around | Choice | Route):
+        name = type(flow).__name__.lower()
+        types, own = get_type_hints(type(flow)), {field.name for field in attrs.fields(type(flow))} - {"flow", "flows"}
+        for field, needed, wrong in _misfits(flow, {field: types[field] for field in types if field in own}):
+            yield Fault(f"{name}: its {field} {wrong}: write {name}(..., {field}=...).", takes=needed)
+        if not flow.parts:
+            yield Fault(f'{name} has no branch, so no item can pass: give it one, e.g. {name}(by, {{"key": flow}}).')
+    for part in flow.parts:
+        yield from _combinator_faults(part)
+
+
+def _misfits(owner: object, needed: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """The fields whose values are of another type, each with its type and what is wrong."""
+    for field, annotation in needed.items():
+        value = getattr(owner, field)
+        try:
+            _check_value(value, annotation)
+        except typeguard.TypeCheckError:
+            yield field, annotation, f"is {value!r} ({type(value).__name__}), but {show(annotation)} is needed"
 
 
 def _walk(
@@ -270,8 +301,9 @@ def _starve(flow: Flow[Any, Any], around: str | None, faults: list[Fault]) -> st
     same of what is given on.
     """
     if isinstance(flow, Stage):
-        if isinstance(flow.module, Batch) and around and flow.module.size > 1:
-            faults.append(_starving(flow, flow.module.size, around))
+        size = flow.module.size if isinstance(flow.module, Batch) else 1
+        if around and isinstance(size, int) and size > 1:
+            faults.append(_starving(flow, size, around))
         one_for_one = flow.module.form is not None and flow.module.form.kind in ("value", "awaitable")
         return around if one_for_one else None
     if isinstance(flow, Series):

@@ -28,7 +28,17 @@ import attrs
 
 from .errors import DefinitionError
 
-__all__ = ["Form", "base_arguments", "base_types", "form_of", "reject_yield_in_scope", "resolve"]
+__all__ = [
+    "Form",
+    "RunForm",
+    "base_arguments",
+    "base_types",
+    "form_of",
+    "makes_context",
+    "reject_yield_in_scope",
+    "resolve",
+    "run_form_of",
+]
 
 Kind = Literal["value", "awaitable", "async iterator", "iterator"]
 
@@ -49,6 +59,16 @@ class Form:
     takes: Any
     gives: Any
     takes_turn: bool
+    turn: Any = Any
+
+
+@attrs.frozen
+class RunForm:
+    """What a `run` method says of its three ends; of the turn it may say nothing (Any)."""
+
+    inbox: Any
+    outbox: Any
+    turn: Any
 
 
 def resolve(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, Any], where: str) -> Any:
@@ -121,8 +141,7 @@ def form_of(function: Callable[..., Any], where: str, localns: Mapping[str, Any]
     annotations = getattr(function, "__annotations__", {})
     if method:
         parameters = parameters[1:]
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    positional, required = _positional(parameters), _required(parameters)
     name = getattr(function, "__name__", repr(function))
     if not annotations:
         raise DefinitionError(
@@ -146,7 +165,61 @@ def form_of(function: Callable[..., Any], where: str, localns: Mapping[str, Any]
     takes = resolve(annotations[item.name], globalns, localns, f"{where}, parameter {item.name}")
     returns = resolve(annotations["return"], globalns, localns, f"{where}, return")
     kind, gives = _output(function, returns, where)
-    return Form(kind, takes, gives, takes_turn)
+    turn = _turn_type(positional[1], globalns, localns, where) if method else Any
+    return Form(kind, takes, gives, takes_turn, turn)
+
+
+def run_form_of(function: Callable[..., Any], where: str, localns: Mapping[str, Any]) -> RunForm:
+    """What a `run` method says of its inbox, outbox and turn.
+
+    Raises: DefinitionError for a missing annotation, wrong parameters, or an unresolved reference.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    positional = _positional(parameters)
+    if len(positional) != 3 or any(parameter not in positional for parameter in _required(parameters)):
+        raise DefinitionError(f"{where} takes (self, inbox, outbox, turn), in this order: change its parameters.")
+    globalns = getattr(inspect.unwrap(function), "__globals__", {})
+
+    def end(parameter: inspect.Parameter, needed: str) -> Any:
+        if parameter.annotation is parameter.empty:
+            raise DefinitionError(
+                f"{where}: the parameter {parameter.name!r} has no annotation: write {parameter.name}: {needed}."
+            )
+        return resolve(parameter.annotation, globalns, localns, f"{where}, parameter {parameter.name}")
+
+    inbox, outbox, turn = positional
+    return RunForm(end(inbox, "Inbox[In]"), end(outbox, "Outbox[Out]"), _turn_type(turn, globalns, localns, where))
+
+
+def _positional(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _required(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def _turn_type(
+    parameter: inspect.Parameter, globalns: Mapping[str, Any], localns: Mapping[str, Any], where: str
+) -> Any:
+    """What a parameter says of the turn: Any for nothing, and for a `Turn` that only type checkers import."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return Any
+    try:
+        return resolve(annotation, globalns, localns, f"{where}, parameter {parameter.name}")
+    except DefinitionError:
+        if isinstance(annotation, str) and annotation.strip("'\"").split(".")[-1] == "Turn":
+            return Any
+        raise
+
+
+def makes_context(lifespan: Callable[..., Any]) -> bool:
+    """Whether calling a `lifespan` gives an async context manager, as far as its definition says."""
+    if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+        return False
+    decorated = hasattr(lifespan, "__wrapped__") and inspect.isasyncgenfunction(inspect.unwrap(lifespan))
+    return decorated or "AsyncContextManager" in str(getattr(lifespan, "__annotations__", {}).get("return", ""))
 
 
 def _output(function: Callable[..., Any], returns: Any, where: str) -> tuple[Kind, Any]:

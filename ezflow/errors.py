@@ -5,11 +5,11 @@
   + FlowError           the startup check found faults; `.report` holds them all
   + EntryError          no stage has that index or name (also a LookupError)
   + InputError          a value from outside does not fit; `.path` and `.problem` (also a ValueError)
-  + ItemTypeError       a stage was given an item of a type it does not take (also a TypeError)
+  + ItemTypeError       a stage was given an item of a type it does not take, or gave another (also a TypeError)
   + RouteError          `route` has no branch for a key (also a LookupError)
   + MissingDependency   a preset's package is not installed (also an ImportError)
   + NotOpenError        a resource was read while its module was not open (also an AttributeError)
-  + ModuleOpenError     a module's `lifespan` failed; `.module`
+  + ModuleOpenError     a module's `lifespan` failed; `.module`, and `.others` that failed with it
   + TurnClosedError     a turn was fed after its input had ended
   + SessionsFull        the service holds as many sessions as it may
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     from .check import Report
@@ -85,12 +85,16 @@ class InputError(EzflowError, ValueError):
 
 
 class ItemTypeError(EzflowError, TypeError):
-    """A stage was given an item of a type that it does not take."""
+    """A stage was given an item of a type that it does not take (`takes`), or gave one of another type than it says
+    (`gives`).
+    """
 
-    def __init__(self, stage: str, takes: str, given: object) -> None:
-        super().__init__(f"{stage} takes {takes}, but was given {_brief(given)}.")
+    def __init__(self, stage: str, needed: str, item: object, does: Literal["takes", "gives"] = "takes") -> None:
+        did = "was given" if does == "takes" else "gave"
+        super().__init__(f"{stage} {does} {needed}, but {did} {_brief(item)}.")
         self.stage = stage
-        self.takes = takes
+        self.takes = needed if does == "takes" else None
+        self.gives = needed if does == "gives" else None
 
 
 class RouteError(EzflowError, LookupError):
@@ -131,13 +135,22 @@ class NotOpenError(EzflowError, AttributeError):
 class ModuleOpenError(EzflowError):
     """A module's `lifespan` failed: the others that were open have been released.
 
-    `when` says at what: "could not open", "failed while open" or "could not close".
+    `when` says at what: "could not open", "failed while open" or "could not close". Modules that failed after this
+    one are in `others`, and in the message.
     """
 
-    def __init__(self, module: str, cause: BaseException, when: str = "could not open") -> None:
-        super().__init__(f"{module} {when}: {_brief_error(cause)}")
+    def __init__(
+        self,
+        module: str,
+        cause: BaseException,
+        when: str = "could not open",
+        others: Sequence[ModuleOpenError] = (),
+    ) -> None:
+        super().__init__("; ".join([f"{module} {when}: {_brief_error(cause)}", *map(str, others)]))
+        self.__cause__ = cause
         self.module = module
         self.when = when
+        self.others = tuple(others)
 
 
 class TurnClosedError(EzflowError):

@@ -81,6 +81,15 @@ class Flow(Generic[In, Out]):
     def __or__(self: Flow[Y, Z], other: Flow[Y, X]) -> Flow[Y, Z | X]:
         return Parallel.of(self, as_flow(other))
 
+    @overload
+    def __ror__(self: Flow[Y, Z], other: Callable[[Y], AsyncIterator[X]]) -> Flow[Y, X | Z]: ...
+    @overload
+    def __ror__(self: Flow[Y, Z], other: Callable[[Y], Awaitable[X]]) -> Flow[Y, X | Z]: ...
+    @overload
+    def __ror__(self: Flow[Y, Z], other: Callable[[Y], X]) -> Flow[Y, X | Z]: ...
+    def __ror__(self, other: Any) -> Any:
+        return Parallel.of(as_flow(other), self)
+
     def named(self, name: str) -> Flow[In, Out]:
         """The same stage under another name.
 

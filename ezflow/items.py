@@ -13,6 +13,8 @@ import trio
 
 __all__ = ["Audio", "Transcript", "Utterance"]
 
+SIGNED = bytes(value ^ 0x80 for value in range(256))
+
 
 def _whole_frames(audio: Audio, _: object, channels: int) -> None:
     if len(audio.pcm) % (2 * channels):
@@ -80,7 +82,7 @@ def _to_16_bit(frames: bytes, width: int) -> bytes:
     count = len(frames) // width
     out = bytearray(2 * count)
     if width == 1:  # 8-bit WAVs are unsigned
-        out[1::2] = bytes(sample ^ 0x80 for sample in frames)
+        out[1::2] = frames.translate(SIGNED)
     else:  # keep the two highest bytes
         out[0::2] = frames[width - 2 : count * width : width]
         out[1::2] = frames[width - 1 : count * width : width]
@@ -139,6 +141,7 @@ class Utterance:
 
     async def piece(self, place: int) -> Audio | None:
         """The piece at that place, once it has been spoken; None if the speech ends before."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # a reader that never has to wait ends with its turn too
         while place >= len(self._audio):
             if self._ended:
                 return None

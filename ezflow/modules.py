@@ -15,12 +15,21 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, dataclass_transform, overload
 
 import attrs
 
 from .channels import Inbox, Outbox
-from .definition import Form, base_arguments, base_types, form_of, reject_yield_in_scope, resolve
+from .definition import (
+    Form,
+    base_arguments,
+    base_types,
+    form_of,
+    makes_context,
+    reject_yield_in_scope,
+    resolve,
+    run_form_of,
+)
 from .driving import drive
 from .errors import DefinitionError, MissingDependency, NotOpenError
 from .events import snake_case
@@ -249,6 +258,11 @@ def _make_class(
 
 def _check_fields(cls: type) -> None:
     name, annotations = cls.__name__, inspect.get_annotations(cls)
+    if "__init__" in vars(cls):
+        raise DefinitionError(
+            f"{name} defines __init__, which @module makes: write its configuration as annotated fields, e.g. "
+            'mark: str = "!", and acquire what it needs in lifespan.'
+        )
     for field in annotations:
         if not field.startswith("_") and hasattr(Module, field):
             raise DefinitionError(
@@ -283,10 +297,17 @@ def _is_class_variable(annotation: Any) -> bool:
 
 
 def _is_mutable(default: object) -> bool:
-    factory = getattr(default, "factory", None)
-    if isinstance(factory, type):
-        return not issubclass(factory, Hashable)
-    return not isinstance(default, Hashable)
+    if not isinstance(default, cast(type, attrs.Factory)):
+        return not isinstance(default, Hashable)
+    factory: Any = default
+    if isinstance(factory.factory, type):
+        return not issubclass(factory.factory, Hashable)
+    if factory.takes_self:
+        return False  # it needs an instance: check() looks at what it made
+    try:
+        return not isinstance(factory.factory(), Hashable)
+    except Exception:  # noqa: BLE001  (the factory's own: it comes out where the module is made)
+        return False
 
 
 def _check_options(name: str, options: type | None, key: str | None) -> None:
@@ -306,8 +327,9 @@ def _check_options(name: str, options: type | None, key: str | None) -> None:
 
 def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None:
     name = cls.__name__
-    if inspect.isasyncgenfunction(cls.lifespan) or inspect.iscoroutinefunction(cls.lifespan):
+    if not makes_context(cls.lifespan):
         raise DefinitionError(f"{name}.lifespan is no context manager yet: write @asynccontextmanager above it.")
+    _check_decode(cls)
     owns_process = any("process" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     owns_run = any("run" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     if owns_process == owns_run:
@@ -324,11 +346,14 @@ def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None
             )
         if cls.blocking:
             raise DefinitionError(f"{name}: blocking=True goes with process; in run, use trio.to_thread.run_sync.")
+        _check_run(cls, localns)
         return
     form = form_of(cls.process, f"{name}.process", localns, method=True)
     reject_yield_in_scope(cls.process, f"{name}.process")
     _check_blocking(cls.process, f"{name}.process", cls.blocking)
-    form = _bound_form(cls, form)
+    _check_turn(f"{name}.process", form.turn)
+    bound = _bound(cls, "process")
+    form = attrs.evolve(form, takes=substitute(form.takes, bound), gives=substitute(form.gives, bound))
     if not assignable(cls.in_type, form.takes):
         raise DefinitionError(
             f"{name} is a Module[{show(cls.in_type)}, {show(cls.out_type)}], but its process takes "
@@ -342,12 +367,39 @@ def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None
     cls.form = form
 
 
-def _bound_form(cls: type[Module[Any, Any]], form: Form) -> Form:
-    """The types of an inherited `process`, with what this class puts for the type variables of its owner."""
-    owner = next(base for base in cls.__mro__ if "process" in vars(base))
-    variables = getattr(owner, "__parameters__", ())
-    bound = dict(zip(variables, base_arguments(cls, owner) or (), strict=False)) if owner is not cls else {}
-    return attrs.evolve(form, takes=substitute(form.takes, bound), gives=substitute(form.gives, bound))
+def _check_run(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None:
+    where = f"{cls.__name__}.run"
+    form, bound = run_form_of(cls.run, where, localns), _bound(cls, "run")
+    _check_turn(where, form.turn)
+    ends = (("inbox", Inbox, cls.in_type, form.inbox), ("outbox", Outbox, cls.out_type, form.outbox))
+    for name, end, item, said in ends:
+        given, taken = cast(Any, end)[item], substitute(said, bound)
+        if not assignable(given, taken):
+            raise DefinitionError(
+                f"{cls.__name__} is a Module[{show(cls.in_type)}, {show(cls.out_type)}], so its run is given an "
+                f"{show(given)}, but its {name} is {show(taken)}: make the two agree."
+            )
+
+
+def _check_turn(where: str, said: Any) -> None:
+    if not assignable(Turn, said):
+        raise DefinitionError(f"{where}: the last parameter is the turn: write turn: Turn, not {show(said)}.")
+
+
+def _check_decode(cls: type[Module[Any, Any]]) -> None:
+    decode = object.__new__(cls).decode  # bound: a static method of one parameter is one too
+    try:
+        inspect.signature(decode).bind("payload")
+    except TypeError as error:
+        raise DefinitionError(f"{cls.__name__}.decode takes (self, payload): change its parameters.") from error
+
+
+def _bound(cls: type[Module[Any, Any]], method: str) -> Mapping[Any, Any]:
+    """What this class puts for the type variables of the class that a method is inherited from."""
+    owner = next(base for base in cls.__mro__ if method in vars(base))
+    if owner is cls:
+        return {}
+    return dict(zip(getattr(owner, "__parameters__", ()), base_arguments(cls, owner) or (), strict=False))
 
 
 def _check_blocking(function: Callable[..., Any], where: str, blocking: bool) -> None:

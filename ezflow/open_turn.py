@@ -123,18 +123,18 @@ class OpenTurn:
         if self._state is not None:
             self._state.played(seq, ms)
 
-    async def interrupt(self) -> None:
+    async def interrupt(self) -> bool:
         """Stop the running reply and go on listening: returns when its stages have left.
 
-        Ends each run of a `Latest`; without one, what is at work on the items taken so far. Nothing happens when
-        nothing has been taken.
+        Ends each run of a `Latest`; without one, what is at work on the items taken so far. True if there was
+        something to end; its `interrupted` is among the events then.
         """
         state = await self._begun()
         if has_latest(self._flow):
-            for run in [run for run in state.runs if run.parent is state.root]:
-                await state.finish(run)
-        elif self._inbox.taken and not state.idle:
-            await state.finish(state.root)
+            runs = [run for run in state.runs if run.parent is state.root]
+        else:
+            runs = [state.root] if self._inbox.taken and not state.idle else []
+        return any([await state.finish(run) for run in runs])
 
     async def aclose(self) -> None:
         """End the turn: returns when every stage has left. What the client has not taken is dropped.

@@ -27,7 +27,7 @@ async def opened(
     The lifespans are entered in parallel and left one after the other, in reverse, each within `cleanup_s`;
     also when the block is cancelled. If one fails, those that are open are released, those that are opening
     are cancelled.
-    Raises: ModuleOpenError naming the module; an ExceptionGroup of them if several failed.
+    Raises: ModuleOpenError naming the module; if several failed, the first, with the rest as its `others`.
     """
     copies = {module: _copy(module) for module in modules}
     holders = [_Holder(module) for module in copies.values() if type(module).lifespan is not Module.lifespan]
@@ -48,10 +48,8 @@ async def opened(
                     await holder.leave(cleanup_s)
     if body_error is not None and all(failure.when == "could not close" for failure in news.failures):
         raise body_error  # it came first; what could not close is in the log
-    if len(news.failures) == 1:
-        raise news.failures[0]
     if news.failures:
-        raise ExceptionGroup("modules failed", news.failures)
+        raise news.failure()
 
 
 def _copy(module: Module[Any, Any]) -> Module[Any, Any]:
@@ -79,6 +77,12 @@ class _News:
         self._waiting -= 1
         if not self._waiting:
             self._event.set()
+
+    def failure(self) -> ModuleOpenError:
+        """All failures as one."""
+        first, *others = self.failures
+        assert first.__cause__ is not None
+        return ModuleOpenError(first.module, first.__cause__, first.when, others) if others else first
 
     def failed(self, failure: ModuleOpenError) -> None:
         self.failures.append(failure)
@@ -111,7 +115,6 @@ class _Holder:
             if self._open:
                 when = "could not close" if self._release.is_set() else "failed while open"
             failure = ModuleOpenError(type(self._module).__name__, error, when)
-            failure.__cause__ = error
             log.error("%s", failure, exc_info=error)
             news.failed(failure)
         finally:

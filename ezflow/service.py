@@ -84,7 +84,11 @@ async def open_flows(
     `replies`: what the last stages give is replied to the client.
     Raises: FlowError for the first flow with faults; ModuleOpenError.
     """
-    from .check import check, guards  # with typeguard, which a program that only imports ezflow need not load
+    from .check import (  # with typeguard, which a program that only imports ezflow need not load
+        check,
+        guards,
+        out_guards,
+    )
 
     reports = {name: check(flow) for name, flow in flows.items()}
     for report in reports.values():
@@ -97,10 +101,14 @@ async def open_flows(
             services = {}
             for name, report in reports.items():
                 checks = guards(report, limits.debug)
+                outs = out_guards(report) if limits.debug else {}
                 bound = map_stages(
                     bind(report.flow.shown() if replies else report.flow),
-                    lambda stage, checks=checks: attrs.evolve(  # type: ignore[misc]
-                        stage, module=copies[stage.module], guard=checks.get(stage.index)
+                    lambda stage, checks=checks, outs=outs: attrs.evolve(  # type: ignore[misc]
+                        stage,
+                        module=copies[stage.module],
+                        guard=checks.get(stage.index),
+                        out_guard=outs.get(stage.index),
                     ),
                 )
                 services[name] = Service(bound, report, limits, nursery)

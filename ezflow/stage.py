@@ -30,6 +30,7 @@ class Stage(Flow[Any, Any]):
     module: Module[Any, Any]
     is_shown: bool = False
     guard: Callable[[object], None] | None = attrs.field(default=None, eq=False)
+    out_guard: Callable[[object], None] | None = attrs.field(default=None, eq=False)
 
     def __repr__(self) -> str:
         return self.name
@@ -51,6 +52,8 @@ class Stage(Flow[Any, Any]):
             take = _GuardedInbox(take, self.guard)
         if self.is_shown or self.module.form is None or self.module.form.takes_turn:
             give = _StageOutbox(give, view, self.is_shown)
+        if self.out_guard is not None:
+            give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
         state.enter(self.name)
         try:
@@ -133,6 +136,24 @@ class _GuardedInbox:
 
     def close(self) -> None:
         self._inbox.close()
+
+
+class _GuardedOutbox:
+    """An outbox whose items are checked before the client is told of them, in debug mode."""
+
+    def __init__(self, outbox: Outbox[Any], guard: Callable[[object], None]) -> None:
+        self._outbox = outbox
+        self._guard = guard
+
+    async def send(self, item: Any) -> None:
+        self._guard(item)
+        await self._outbox.send(item)
+
+    def clone(self) -> _GuardedOutbox:
+        return _GuardedOutbox(self._outbox.clone(), self._guard)
+
+    def close(self) -> None:
+        self._outbox.close()
 
 
 def bind(flow: Flow[Any, Any]) -> Flow[Any, Any]:

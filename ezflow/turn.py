@@ -187,18 +187,22 @@ class TurnState:
             if sounds and sounds[-1].seq == seq and ms >= sounds[-1].ms:
                 run.plays_until = trio.current_time()
 
-    async def finish(self, run: Run) -> None:
-        """A run is superseded: end it, unless it was taken and played whole; returns when its stages have left."""
+    async def finish(self, run: Run) -> bool:
+        """A run is superseded: end it, unless it was taken and played whole; returns when its stages have left.
+
+        True if there was something to end: `interrupted` has been said then.
+        """
         for inner in [other for other in self.runs if other.parent is run]:
             if self.settled(inner):
                 self.close_run(inner, cut=False)
         if self.settled(run):
             self.close_run(run, cut=False)
-            return
+            return False
         run.scope.cancel()
         await run.left.wait()
         if not run.over:
             self.give_up(run)
+        return True
 
 
 class Turn:

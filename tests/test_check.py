@@ -12,17 +12,22 @@ import trio
 from ezflow import (
     Audio,
     FlowError,
+    Inbox,
     ItemTypeError,
     Latest,
     Module,
+    Outbox,
     Turn,
     Utterance,
     batch,
     fallback,
     module,
     ordered,
+    retry,
     route,
+    timeout,
 )
+from ezflow.check import out_guards
 
 T = TypeVar("T")
 Text = TypeVar("Text", bound=str)
@@ -70,7 +75,7 @@ def stage(takes: Any, gives: Any, name: str = "Made") -> Module[Any, Any]:
 
     @module
     class Made(Module[takes, gives]):
-        async def run(self, inbox, outbox, turn) -> None:
+        async def run(self, inbox: Inbox[takes], outbox: Outbox[gives], turn: Turn) -> None:  # type: ignore[valid-type]
             async for item in inbox:
                 await outbox.send(item)
 
@@ -367,6 +372,50 @@ def test_a_configuration_that_cannot_be_hashed_is_a_fault(value):
     assert message.endswith("use tuples and frozen classes in its fields.")
 
 
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        (
+            lambda: ordered(Same(), 2.5),
+            "ordered: its limit is 2.5 (float), but int is needed: write ordered(..., limit=",
+        ),
+        (lambda: timeout(Same(), "3"), "timeout: its seconds is '3' (str), but float is needed: write timeout(..., se"),
+        (
+            lambda: retry(Same(), 2.5),
+            "retry: its attempts is 2.5 (float), but int is needed: write retry(..., attempts=",
+        ),
+        (lambda: route(len, {}), "route has no branch, so no item can pass: give it one, e.g. route(by, {"),
+        (lambda: batch(2.5, 1), "Batch.size is 2.5 (float), but int is needed: write Batch(size=...)."),
+        (lambda: batch(1, "1"), "Batch.within_s is '1' (str), but float is needed: write Batch(within_s=...)."),
+    ],
+)
+def test_a_combinator_s_value_of_another_type_is_a_fault(flow, said):
+    for whole in (flow(), LocalLLM() >> Latest(LocalLLM() | flow())):
+        (message,) = messages(whole)
+        assert message.startswith(said)
+
+
+def test_a_combinator_s_value_that_cannot_be_a_number_is_a_fault_and_no_error_before():
+    flow = ordered(timeout(Same(), None), "2") >> batch("2", None) >> route("key", {"a": Same()})
+    assert [message.partition(" is ")[0] for message in messages(flow)] == [
+        "Batch.size",
+        "Batch.within_s",
+        "ordered: its limit",
+        "timeout: its seconds",
+        "route: its by",
+    ]
+    assert [fault.message.partition(" is ")[0] for fault in Latest(batch("2", 1)).check().faults] == ["Batch.size"]
+
+
+def test_combinators_whose_values_fit_have_no_fault():
+    flow = ordered(timeout(retry(Same(), 3), 3), 2) >> route(len, {1: Same(), "b": Same()}, otherwise=Same())
+    assert messages(flow) == []
+
+
+def test_the_report_of_an_empty_flow_can_be_printed():
+    assert str(route(len, {}).check()).startswith("❌ Pipeline has 1 fault\nroute()\n✗ route has no branch")
+
+
 def test_a_class_without_the_decorator_is_a_fault():
     class Plain(Module[str, str]):
         async def process(self, text: str, turn: Turn) -> str:
@@ -467,3 +516,31 @@ async def test_in_debug_mode_every_item_is_checked(autojump_clock):
     assert await flow.collect(["a"]) == [3]
     with pytest.RaisesGroup(ItemTypeError):
         await flow.collect(["a"], debug=True)
+
+
+def test_in_debug_mode_what_the_last_stages_give_is_checked():
+    def length(text: str) -> int:
+        return len(text)
+
+    flow = LocalLLM() >> Latest(Sentences() | length)
+    checks = out_guards(flow.check())
+    assert list(checks) == [1, 2]
+    checks[1]("a")
+    checks[2](1)
+    with pytest.raises(ItemTypeError, match=r"^sentences gives str, but gave 3 \(int\)\.$") as refused:
+        checks[1](3)
+    assert (refused.value.stage, refused.value.gives, refused.value.takes) == ("sentences", "str", None)
+    with pytest.raises(ItemTypeError, match=r"length gives int, but gave 'a' \(str\)"):
+        checks[2]("a")
+
+
+def test_a_last_stage_may_give_whatever_its_type_variable_allows():
+    @module
+    class SameText(Module[Text, tuple[Text, ...]]):
+        async def process(self, item: Text, turn: Turn) -> tuple[Text, ...]:
+            return (item,)
+
+    (check,) = out_guards((LocalLLM() >> SameText()).check()).values()
+    check(("a", "b"))
+    with pytest.raises(ItemTypeError, match=r"same_text gives tuple\[Text, \.\.\.\], but gave \('a', 3\)"):
+        check(("a", 3))

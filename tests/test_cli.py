@@ -101,6 +101,38 @@ def test_serve_refuses_a_public_host_a_taken_port_and_a_faulty_flow(target):
     assert (faulty.returncode, "❌" in faulty.stderr) == (1, True)
 
 
+BROKEN = """
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+@module
+class Broken(Module[str, str]):
+    which: str
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        raise ValueError(f"no {self.which}")
+        yield
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+broken = Broken("first") >> Broken("second")
+"""
+
+
+def test_serve_names_every_module_that_cannot_be_opened(target):
+    target.write_text(FLOW + BROKEN)
+    done = ezflow("serve", f"{target}:broken", "--port", 0)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]  # before it, the log has a traceback of each
+    assert sorted(said.removeprefix("ezflow: ").split("; ")) == [
+        "Broken could not open: ValueError: no first",
+        "Broken could not open: ValueError: no second",
+    ]
+    assert "ExceptionGroup" not in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_serve_prints_its_report_and_url_answers_and_ends_on_a_signal(target, how):

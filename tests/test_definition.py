@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
@@ -27,7 +27,7 @@ from __future__ import annotations
 import attrs, trio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import *
 import ezflow
 from ezflow import DefinitionError, Inbox, Module, Outbox, Turn, module, resource
@@ -49,6 +49,7 @@ def process(signature: str, *lines: str) -> str:
 
 
 ONE = "async def process(self, text: str, turn: Turn) -> str:"
+RUN = "async def run(self, inbox: Inbox[str], outbox: Outbox[str], turn: Turn) -> None:"
 
 MISUSES = {
     "takes another type than the base says": (
@@ -131,6 +132,67 @@ MISUSES = {
     "field(factory=dict)": (cls("m: dict = attrs.field(factory=dict)"), "X.m has a mutable default"),
     "field(factory=deque)": (cls("m: deque = attrs.field(factory=deque)"), "X.m has a mutable default"),
     "field(default=[])": (cls("m: list = attrs.field(default=[])"), "X.m has a mutable default"),
+    "field(factory=lambda: {})": (cls("m: Any = attrs.field(factory=lambda: {})"), "X.m has a mutable default"),
+    "a run that takes another type than the base says": (
+        cls(body=process("async def run(self, inbox: Inbox[int], outbox: Outbox[str], turn: Turn) -> None:", "...")),
+        "X is a Module[str, str], so its run is given an Inbox[str], but its inbox is Inbox[int]: make the two agree.",
+    ),
+    "a run that takes less than the base says": (
+        cls(base="Module[str | int, str]", body=process(RUN, "...")),
+        "so its run is given an Inbox[str | int], but its inbox is Inbox[str]: make the two agree.",
+    ),
+    "a run that gives another type than the base says": (
+        cls(body=process("async def run(self, inbox: Inbox[str], outbox: Outbox[int], turn: Turn) -> None:", "...")),
+        "X is a Module[str, str], so its run is given an Outbox[str], but its outbox is Outbox[int]",
+    ),
+    "a run that gives more than the base says": (
+        cls(body=process(RUN.replace("Outbox[str]", "Outbox[str | int]"), "...")),
+        "so its run is given an Outbox[str], but its outbox is Outbox[str | int]: make the two agree.",
+    ),
+    "a run whose ends are changed over": (
+        cls(body=process("async def run(self, outbox: Outbox[str], inbox: Inbox[str], turn: Turn) -> None:", "...")),
+        "so its run is given an Inbox[str], but its inbox is Outbox[str]: make the two agree.",
+    ),
+    "a run without annotations": (
+        cls(body=process("async def run(self, inbox, outbox, turn):", "...")),
+        "X.run: the parameter 'inbox' has no annotation: write inbox: Inbox[In].",
+    ),
+    "a run without an annotation of its outbox": (
+        cls(body=process("async def run(self, inbox: Inbox[str], outbox, turn: Turn) -> None:", "...")),
+        "X.run: the parameter 'outbox' has no annotation: write outbox: Outbox[Out].",
+    ),
+    "a run of an unknown type": (
+        cls(body=process("async def run(self, inbox: Inbox[Client], outbox: Outbox[str], turn: Turn) -> None:", "...")),
+        "X.run, parameter inbox: the annotation 'Inbox[Client]' cannot be resolved",
+    ),
+    "a run without a turn": (
+        cls(body=process("async def run(self, inbox: Inbox[str], outbox: Outbox[str]) -> None:", "...")),
+        "X.run takes (self, inbox, outbox, turn), in this order: change its parameters.",
+    ),
+    "a run with a required keyword": (
+        cls(body=process(RUN.replace("turn: Turn", "turn: Turn, *, more: int"), "...")),
+        "X.run takes (self, inbox, outbox, turn), in this order: change its parameters.",
+    ),
+    "a run whose turn is something else": (
+        cls(body=process(RUN.replace("turn: Turn", "turn: int"), "...")),
+        "X.run: the last parameter is the turn: write turn: Turn, not int.",
+    ),
+    "a process whose turn is something else": (
+        cls(body=process("async def process(self, text: str, history: list[str]) -> str:")),
+        "X.process: the last parameter is the turn: write turn: Turn, not list[str].",
+    ),
+    "an __init__ of its own": (
+        cls("def __init__(self): ..."),
+        "X defines __init__, which @module makes: write its configuration as annotated fields",
+    ),
+    "a decode without a payload": (
+        cls("def decode(self): ..."),
+        "X.decode takes (self, payload): change its parameters.",
+    ),
+    "a decode of more than a payload": (
+        cls("def decode(self, payload, kind): ..."),
+        "X.decode takes (self, payload): change its parameters.",
+    ),
     "process and run": (
         cls(body=SOUND + process("async def run(self, inbox, outbox, turn):", "...")),
         "X defines both of process and run: write process(self, item, turn) for one item at a time",
@@ -166,6 +228,18 @@ MISUSES = {
     ),
     "a lifespan that is no context manager": (
         cls(body=SOUND + process("async def lifespan(self) -> AsyncGenerator[None, None]:", "yield")),
+        "X.lifespan is no context manager yet: write @asynccontextmanager above it.",
+    ),
+    "a lifespan that is a plain function": (
+        cls(body=SOUND + process("def lifespan(self):", "return None")),
+        "X.lifespan is no context manager yet: write @asynccontextmanager above it.",
+    ),
+    "a lifespan that is a plain generator": (
+        cls(body=SOUND + process("def lifespan(self) -> Iterator[None]:", "yield")),
+        "X.lifespan is no context manager yet: write @asynccontextmanager above it.",
+    ),
+    "a lifespan that is a context manager of another kind": (
+        cls(body=SOUND + "    @contextmanager\n" + process("def lifespan(self) -> Iterator[None]:", "yield")),
         "X.lifespan is no context manager yet: write @asynccontextmanager above it.",
     ),
     "options that are no attrs class": (
@@ -208,6 +282,10 @@ MISUSES = {
     ),
     "a class without its parentheses": (
         cls() + "\nX() >> X",
+        "X is a class: write X(), with its parentheses.",
+    ),
+    "a class without its parentheses, in parallel": (
+        cls() + "\nX | X()",
         "X is a class: write X(), with its parentheses.",
     ),
     "a class without its parentheses, first": (
@@ -376,6 +454,58 @@ async def test_a_parameter_may_be_wider_and_a_return_narrower_than_the_base(auto
     assert (Wide.in_type, Wide.out_type) == (bool, int | str)
 
 
+def test_a_run_may_take_more_and_give_less_than_the_base_says():
+    @module
+    class Wide(Module[bool, int | str]):
+        async def run(self, inbox: Inbox[int | None], outbox: Outbox[int], turn: Turn) -> None: ...
+
+    @module
+    class Loose(Module[str, str]):
+        async def run(self, inbox: AsyncIterator[str], outbox: Any, turn: object) -> None: ...
+
+    assert (Wide.in_type, Wide.out_type) == (bool, int | str)
+    assert Loose().check().ok
+
+
+def test_a_run_that_is_inherited_has_the_types_of_its_subclass():
+    @module
+    class Numbers(Listing[int]): ...
+
+    assert (Numbers.in_type, Numbers.out_type) == (int, list[int])
+
+
+def test_a_turn_that_only_type_checkers_import_is_one():
+    source = PROLOGUE.replace("Turn, ", "").replace("import Client", "import Client, Turn")
+    exec(source + cls(), {"__name__": "nowhere"})
+    for said in ("turn: Turn", "turn: 'Turn'", "turn: missing.Turn", "turn"):
+        exec(source + cls(body=process(RUN.replace("turn: Turn", said), "...")), {"__name__": "nowhere"})
+
+
+def test_a_lifespan_may_be_a_function_that_gives_a_context_manager():
+    @module
+    class Held(Module[str, str]):
+        def lifespan(self) -> AbstractAsyncContextManager[None]:
+            return trio.open_nursery()  # type: ignore[return-value]
+
+        async def process(self, text: str, turn: Turn) -> str:
+            return text
+
+    assert Held().check().ok
+
+
+def test_a_decode_may_be_static():
+    @module
+    class Decoded(Module[str, str]):
+        @staticmethod
+        def decode(payload: Any) -> str:  # type: ignore[override]
+            return str(payload)
+
+        async def process(self, text: str, turn: Turn) -> str:
+            return text
+
+    assert Decoded().decode(3) == "3"
+
+
 async def test_every_way_to_give_works(autojump_clock):
     @module
     class Plain(Module[str, str]):
@@ -483,6 +613,11 @@ class SameNumber(Same[int]):
 class Doubling(Module[N, N], Generic[N]):
     async def process(self, item: N, turn: Turn) -> N:
         return item + item
+
+
+class Listing(Module[T, list[T]]):
+    async def run(self, inbox: Inbox[T], outbox: Outbox[list[T]], turn: Turn) -> None:
+        await outbox.send([item async for item in inbox])
 
 
 @module
@@ -600,6 +735,8 @@ def test_optional_values_may_have_any_default_that_is_a_value():
         b: frozenset[str] = frozenset()
         c: Any = None
         d: tuple[str, ...] = attrs.field(factory=tuple)
+        e: tuple[str, ...] = attrs.field(factory=lambda: ("a",))
+        f: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda fine: fine.a, takes_self=True))
 
         async def process(self, text: str, turn: Turn) -> str:
             return text

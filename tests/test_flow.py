@@ -99,6 +99,8 @@ def test_functions_join_a_chain_on_either_side():
     assert names(vad >> first_letter >> tidy) == ["vad", "first_letter", "tidy"]
     assert names(first_letter >> vad) == ["first_letter", "vad"]
     assert names(vad | first_letter) == ["vad", "first_letter"]
+    assert names(first_letter | vad) == ["first_letter", "vad"]
+    assert names(first_letter | (vad | tidy)) == ["first_letter", "vad", "tidy"]
     assert vad >> first_letter == vad >> first_letter
 
 
@@ -108,6 +110,8 @@ def test_functions_join_a_chain_on_either_side():
         lambda: vad >> ASR,
         lambda: ASR >> vad,
         lambda: vad | ASR,
+        lambda: ASR | vad,
+        lambda: (lambda text: text) | vad,
         lambda: vad >> (lambda text: text),
         lambda: vad >> print,
         lambda: vad >> None,

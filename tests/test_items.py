@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import wave
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_wav_of_16_24_or_32_bits_is_read_exactly(width):
 def test_a_wav_of_8_bits_is_read_as_signed_samples():
     audio = Audio.from_wav(wav(b"".join(widened(sample, 1) for sample in SAMPLES), 1))
     assert audio.pcm == pcm16(*(sample >> 8 << 8 for sample in SAMPLES))
+
+
+def test_a_long_wav_of_8_bits_holds_up_nothing():
+    long = wav(bytes(16 * 2**20), 1)
+    began = time.process_time()
+    Audio.from_wav(long)
+    assert time.process_time() - began < 0.4  # a loop over its samples takes twice as long
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
@@ -214,6 +222,14 @@ async def test_following_an_utterance_can_be_cancelled(autojump_clock):
     with trio.move_on_after(1) as scope:
         async for _ in Utterance():
             pass
+    assert scope.cancelled_caught
+
+
+async def test_following_what_is_spoken_already_can_be_cancelled():
+    with trio.CancelScope() as scope:
+        async for _ in Utterance.of(sound("a"), sound("b")):
+            assert not scope.cancel_called
+            scope.cancel()
     assert scope.cancelled_caught
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import attrs
 
 from ..flow import Flow, as_flow
 
-__all__ = ["Around", "Choice"]
+__all__ = ["Around", "Choice", "number"]
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
+
+
+def number(
+    bound: Callable[[Any, attrs.Attribute[Any], Any], object],
+) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """A bound for a field that is a number; that it is one, check() says with all other faults."""
+
+    def validate(flow: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, int | float):
+            bound(flow, field, value)
+
+    return validate
 
 
 @attrs.frozen(repr=False)

@@ -14,6 +14,7 @@ from ..channels import Inbox, Outbox
 from ..flow import Flow
 from ..modules import Module, module
 from ..turn import Turn
+from .around import number
 
 __all__ = ["batch"]
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 def batch(size: int, within_s: float) -> Flow[T, tuple[T, ...]]:
-    """Gather up to `size` items, waiting at most `within_s` after the first of them.
+    """Gather up to `size` items, waiting at most `within_s` after the first of them; 0 takes what is there.
 
     A tuple goes on when it is full, when its time is up, or at the end of input; none is empty.
     Takes any T, gives tuple[T, ...]. Raises: ValueError for a size below 1 or a negative time.
@@ -33,14 +34,16 @@ def batch(size: int, within_s: float) -> Flow[T, tuple[T, ...]]:
 class Batch(Module[T, tuple[T, ...]]):
     """Gathers items into tuples: see `batch`."""
 
-    size: int = attrs.field(validator=attrs.validators.ge(1))
-    within_s: float = attrs.field(validator=attrs.validators.ge(0))
+    size: int = attrs.field(validator=number(attrs.validators.ge(1)))
+    within_s: float = attrs.field(validator=number(attrs.validators.ge(0)))
 
     async def run(self, inbox: Inbox[T], outbox: Outbox[tuple[T, ...]], turn: Turn) -> None:
         async for first in inbox:
             items = [first]
             more = True
-            with trio.move_on_after(self.within_s):
+            with trio.CancelScope() as waiting:
+                # Set inside: a scope that is entered too late is cancelled before it takes what is there.
+                waiting.deadline = trio.current_time() + self.within_s
                 while len(items) < self.size:
                     try:
                         items.append(await inbox.receive())

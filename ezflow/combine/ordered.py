@@ -15,7 +15,7 @@ from ..channels import Inbox, Outbox, ReceiverGone, Sender, channel
 from ..ear import Note
 from ..flow import Flow
 from ..turn import Turn
-from .around import Around
+from .around import Around, number
 from .each import once
 
 __all__ = ["ordered"]
@@ -38,7 +38,7 @@ def ordered(flow: Flow[A, B], limit: int) -> Flow[A, B]:
 
 @attrs.frozen(repr=False)
 class Ordered(Around[In, Out]):
-    limit: int = attrs.field(validator=attrs.validators.ge(1))
+    limit: int = attrs.field(validator=number(attrs.validators.ge(1)))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         slots = trio.Semaphore(self.limit)

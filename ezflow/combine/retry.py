@@ -14,7 +14,7 @@ import trio
 from ..channels import Inbox, Outbox
 from ..flow import Flow
 from ..turn import Turn
-from .around import Around
+from .around import Around, number
 from .each import Counting, each, once, stage_errors
 
 __all__ = ["retry"]
@@ -39,14 +39,14 @@ def retry(flow: Flow[A, B], attempts: int, wait_s: float = 0.1) -> Flow[A, B]:
 
 @attrs.frozen(repr=False)
 class Retry(Around[In, Out]):
-    attempts: int = attrs.field(validator=attrs.validators.ge(1))
-    wait_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
+    attempts: int = attrs.field(validator=number(attrs.validators.ge(1)))
+    wait_s: float = attrs.field(default=0.1, validator=number(attrs.validators.ge(0)))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         await each(self._one, inbox, outbox, turn)
 
     async def _one(self, item: Any, outbox: Outbox[Any], turn: Turn) -> None:
-        for number in range(1, self.attempts):
+        for nth in range(1, self.attempts):
             out = Counting(outbox, turn.hearing)
             attempt = turn.attempt(out)
             try:
@@ -56,6 +56,6 @@ class Retry(Around[In, Out]):
                 if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
-                log.warning("%r failed, attempt %d of %d", self.flow, number, self.attempts, exc_info=error)
-            await trio.sleep(self.wait_s * 2 ** (number - 1))
+                log.warning("%r failed, attempt %d of %d", self.flow, nth, self.attempts, exc_info=error)
+            await trio.sleep(self.wait_s * 2 ** (nth - 1))
         await once(self.flow, item, outbox, turn)

@@ -15,7 +15,7 @@ from ..errors import StageError, StageTimeout
 from ..flow import Flow
 from ..stage import stages_of
 from ..turn import Turn
-from .around import Around
+from .around import Around, number
 from .each import each, once
 
 __all__ = ["timeout"]
@@ -38,7 +38,7 @@ def timeout(flow: Flow[A, B], seconds: float) -> Flow[A, B]:
 
 @attrs.frozen(repr=False)
 class Timeout(Around[In, Out]):
-    seconds: float = attrs.field(validator=attrs.validators.gt(0))
+    seconds: float = attrs.field(validator=number(attrs.validators.gt(0)))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         await each(self._one, inbox, outbox, turn)

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from ..service import Service
 from .config import Settings
 from .describe import describe
+from .edges import refuse_at_the_edge
 from .ezpipe import ezpipe, module_routes
 from .replies import answer
 from .socket import socket
@@ -23,10 +24,12 @@ __all__ = ["create_app"]
 def create_app(services: Mapping[str, Service], settings: Settings, stopping: trio.Event) -> QuartTrio:
     """The ASGI application over opened services: each under its name, the first also without a prefix.
 
-    When `stopping` is set, open sockets are closed.
+    When `stopping` is set, open sockets are closed, and new turns refused.
     """
     app = QuartTrio("ezflow")
     app.config["RESPONSE_TIMEOUT"] = None
+    app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
+    refuse_at_the_edge(app, settings, stopping)
     first = next(iter(services))
     for name, service in services.items():
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:

@@ -21,7 +21,9 @@ class Settings:
 
     `max_body`: bytes of a request's body. `max_sessions`: users at once. `idle_s`: how long a user's history is
     kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
-    after SIGTERM. `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
+    after SIGTERM. `origins`: the web sites whose pages may use the server ("https://app.example"), besides its own;
+    `hosts`: the names under which it may be called, besides `host` and those of this machine.
+    `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
     derives from `EZPipeRequest`.
     """
 
@@ -33,6 +35,8 @@ class Settings:
     idle_s: float = 600.0
     turn_s: float = 600.0
     grace_s: float = 5.0
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     debug: bool = False
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
@@ -43,6 +47,7 @@ class Settings:
                 f"request={self.request.__name__} is no request class: write @attrs.frozen above "
                 f"class {self.request.__name__}(EZPipeRequest)."
             )
+        attrs.resolve_types(self.request)  # a name in it that does not exist is known at the start
         if not (self.insecure or is_loopback(self.host)):
             raise EzflowError(
                 f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: "

@@ -14,7 +14,7 @@ from ..stage import Stage, heads
 from .ezpipe_request import EZPipeRequest, body_schema
 from .replies import answer
 
-__all__ = ["describe", "flow_description", "request_schema"]
+__all__ = ["describe", "events_schema", "flow_description", "request_schema"]
 
 
 def describe(service: Service, body: type[EZPipeRequest] = EZPipeRequest) -> Blueprint:
@@ -32,7 +32,9 @@ def describe(service: Service, body: type[EZPipeRequest] = EZPipeRequest) -> Blu
             return answer(body_schema(body, service.stages, heads(service.flow)[0]))
         if of == "turns":
             return answer(request_schema(service))
-        known = "input (what POST /input takes, as without it) or turns"
+        if of == "events":
+            return answer(events_schema(service))
+        known = "input (what POST /input takes, as without it), turns or events"
         return answer({"error": "InputError", "path": "of", "message": f"{of!r} was given, but {known} is needed"}, 422)
 
     @routes.get("/health/live")
@@ -100,6 +102,38 @@ def request_schema(service: Service) -> dict[str, Any]:
             },
         },
         "$defs": definitions,
+    }
+
+
+def events_schema(service: Service) -> dict[str, Any]:
+    """JSON Schema of an event of ezflow's own protocol."""
+    text, number, count = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
+    audio = {"rate_hz": count, "channels": count, "samples": count}
+    error, reasons = {"error": text, "message": text}, ["done", "interrupted", "error", "timeout"]
+    kinds: dict[str, tuple[dict[str, Any], list[str]]] = {
+        "turn.started": ({}, []),
+        "text": ({"text": text}, ["stage", "text"]),
+        "transcript": ({"text": text, "final": {"type": "boolean"}}, ["stage", "text", "final"]),
+        # Over a WebSocket `bytes` stands for `data`: the sound follows as a binary frame of that length.
+        "audio": (audio | {"data": text | {"contentEncoding": "base64"}, "bytes": count}, ["stage", *audio]),
+        "json": ({"data": {}}, ["stage", "data"]),
+        "error": (error, [*error]),
+        "interrupted": ({}, ["run"]),
+        "turn.ended": ({"reason": {"enum": reasons}}, ["reason"]),
+    }
+    common = {"turn": count, "seq": count, "t": number, "run": count}
+    common["stage"] = {"enum": [stage.name for stage in service.stages]}
+
+    def shape(kind: dict[str, Any], own: dict[str, Any], required: list[str]) -> dict[str, Any]:
+        properties = {"type": kind} | common | own
+        return {"type": "object", "required": ["type", "turn", "seq", "t", *required], "properties": properties}
+
+    known = [shape({"const": kind}, own, required) for kind, (own, required) in kinds.items()]
+    declared = shape({"type": "string", "not": {"enum": [*kinds]}}, {"data": {"type": "object"}}, ["stage", "data"])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Event",
+        "oneOf": [*known, declared | {"description": "An event class that a module declares: its name, its fields."}],
     }
 
 

@@ -21,18 +21,13 @@ encoder = msgspec.json.Encoder()
 
 def encode_line(event: Event) -> bytes:
     """An event as one line of NDJSON; an item that has no JSON form becomes its stage's error."""
-    try:
-        return encoder.encode(as_dict(event)) + b"\n"
-    except TypeError as error:
-        log.error("stage %s gave what has no JSON form", event.stage, exc_info=error)
-        fault = Fault("TypeError", f"{type(event.item).__name__} has no JSON form: {error}")
-        return encoder.encode(as_dict(attrs.evolve(event, type="error", item=None, error=fault))) + b"\n"
+    return _encoded(event)[1]
 
 
 def encode_sse(event: Event) -> bytes:
     """An event as a Server-Sent Event: `id` is `turn:seq`, `event` its type, `data` the same JSON."""
-    head = f"id: {event.turn}:{event.seq}\nevent: {event.type}\ndata: "
-    return head.encode() + encode_line(event) + b"\n"
+    kind, line = _encoded(event)
+    return f"id: {event.turn}:{event.seq}\nevent: {kind}\ndata: ".encode() + line + b"\n"
 
 
 def as_dict(event: Event) -> dict[str, Any]:
@@ -49,6 +44,15 @@ def as_dict(event: Event) -> dict[str, Any]:
     elif event.type not in ("turn.started", "interrupted"):
         record |= _item(event.item)
     return record
+
+
+def _encoded(event: Event) -> tuple[str, bytes]:
+    try:
+        return event.type, encoder.encode(as_dict(event)) + b"\n"
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        log.error("stage %s gave what has no JSON form", event.stage, exc_info=error)
+        fault = Fault(type(error).__name__, f"{type(event.item).__name__} has no JSON form: {error}")
+        return "error", encoder.encode(as_dict(attrs.evolve(event, type="error", item=None, error=fault))) + b"\n"
 
 
 def _item(item: object) -> dict[str, Any]:

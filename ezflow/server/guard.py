@@ -2,7 +2,8 @@
 
 `serve` runs hypercorn's own worker with `GuardedServer` in place of its `TCPServer`: each connection is a
 cancel scope whose faults are logged and end nothing else; it speaks HTTP/1.1 and WebSocket, and leaves HTTP/2
-to a reverse proxy; each wait for the client has a deadline, but to a response it may listen in silence.
+to a reverse proxy; each wait for the client has a deadline, but to a response it may listen in silence. While it
+listens, it may send its next requests, of up to 64 KiB; it is read from all the time, so that its leaving is seen.
 
 Nothing in hypercorn is replaced: the worker is a copy of its function with one global name of its own, the
 rest are subclasses. What they override is private, so hypercorn is pinned exactly. tests/server/test_guard.py
@@ -44,6 +45,8 @@ log = logging.getLogger("ezflow.server")
 
 # A write's deadline starts anew with each piece: a large body may take a slow client long, a piece may not.
 PIECE_BYTES = 64 * 1024
+# What a client may send ahead of a response's end: it is held until then, and who sends more is cut off.
+AHEAD_BYTES = 64 * 1024
 # How long an application may go on once its client has left, or has its whole response.
 DISCONNECT_PATIENCE_S = 1.0
 
@@ -94,8 +97,39 @@ async def serve(
     await FunctionType(worker_serve.__code__, names)(ASGIWrapper(app), config, **options)
 
 
+class Requests(h11.Connection):
+    """Reads requests; what comes ahead of a response's end waits here, and hypercorn does not wait for it."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event; "more data is needed" until the response has ended, and after the last request."""
+        if self.their_state is h11.MUST_CLOSE:
+            return h11.NEED_DATA  # bytes after `Connection: close` are no request, nor a fault of the one before
+        while self.their_state is h11.IDLE and self.trailing_data[0].startswith(b"\r\n"):
+            self._receive_buffer.maybe_extract_at_most(2)  # an empty line before a request, as RFC 9112 2.2 has it
+        event = super().next_event()
+        return h11.NEED_DATA if event is h11.PAUSED else event
+
+
 class HTTP11(H11Protocol):
     """HTTP/1.1 and WebSocket, and nothing else that a client may propose."""
+
+    def __init__(self, app: AppWrapper, config: Config, *others: Any) -> None:
+        super().__init__(app, config, *others)
+        self.connection = Requests(h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size)
+        self._parsing = trio.Lock()
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent, or its leaving."""
+        if isinstance(event, RawData):
+            async with self._parsing:
+                await super().handle(event)
+        else:
+            await super().handle(event)
+
+    async def resume(self) -> None:
+        """Go on to what the client sent ahead of the response that has just ended."""
+        async with self._parsing:
+            await self._handle_events()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Leave every request to HTTP/1.1: hypercorn answers `Upgrade: h2c` and `PRI *` with HTTP/2."""
@@ -193,6 +227,7 @@ class GuardedServer(TCPServer):
                 await self.idle_task.stop()
                 if event.idle:
                     await self.idle_task.restart(self._task_group, self._idle_timeout)
+                    self._task_group.spawn(self._resume)
 
     async def _write(self, data: bytes) -> None:
         """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame."""
@@ -227,13 +262,22 @@ class GuardedServer(TCPServer):
             connection, stream = self._http.connection, self._http.stream
             # hypercorn has refused this message by its size, but would go on to store the rest of it.
             too_big = isinstance(stream, WSStream) and stream.buffer.length > stream.buffer.max_length
-            if too_big or data == b"":
+            too_far_ahead = len(connection.trailing_data[0]) > AHEAD_BYTES
+            if too_big or too_far_ahead or data == b"":
                 break
-            in_head = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
-            if in_head and not self._head_begun:
-                self._head_begun = True
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
+            await self._time_head()
         await self._http.handle(Closed())
+
+    async def _resume(self) -> None:
+        await self._http.resume()
+        await self._time_head()
+
+    async def _time_head(self) -> None:
+        connection = self._http.connection
+        in_head = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
+        if in_head and not self._head_begun:
+            self._head_begun = True
+            await self.idle_task.restart(self._task_group, self._idle_timeout)
 
     def _patience(self) -> float:
         """How long the client may be silent; the idle task watches over request heads."""

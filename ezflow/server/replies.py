@@ -53,14 +53,14 @@ async def read_json(cls: type, max_bytes: int) -> Any:
     if length is not None and length > max_bytes:
         raise BadRequest(413, f"the body has {length} bytes; at most {max_bytes} are taken.")
     body = bytearray()
-    # Quart's own limit does not hold for a chunked body, so it is counted here.
+    # Quart's own limit does not hold for a chunked body: it is switched off (app.py), and counted here.
     async for chunk in request.body:
         body += chunk
         if len(body) > max_bytes:
             raise BadRequest(413, f"the body has more than {max_bytes} bytes.")
     try:
         payload = msgspec.json.decode(bytes(body))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(400, f"the body is not JSON: {error}.") from error
     except UnicodeDecodeError as error:
         raise BadRequest(400, f"the body is not UTF-8: {error}.") from error

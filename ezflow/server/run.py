@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import trio
 
-from ..errors import flat
+from ..errors import StageStuck, flat
 from ..flow import Flow
-from ..service import open_flows
+from ..service import Service, open_flows
+from ..session import Session
 from .app import create_app
 from .config import Settings
 from .guard import GuardedConfig, serve
 
 __all__ = ["run"]
+
+# The end of the grace, in which the turns that still run are ended, so that their clients are told.
+LAST_WORDS_S = 1.0
 
 
 async def run(
@@ -36,7 +41,6 @@ async def run(
         for name, service in services.items():
             say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
         config = GuardedConfig(settings.bind)
-        config.graceful_timeout = settings.grace_s
         stopped = trio.Event() if stop is None else stop
         app = create_app(services, settings, stopped)
         try:
@@ -45,7 +49,18 @@ async def run(
                     await nursery.start(_signals, stopped)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
-                    await serve(app, config, shutdown_trigger=stopped.wait, task_status=task_status)
+                    async def drained() -> None:
+                        await stopped.wait()
+                        end = trio.current_time() + settings.grace_s
+                        with trio.move_on_at(end - min(LAST_WORDS_S, settings.grace_s / 2)):
+                            await _released(services.values())
+                        for session in _sessions(services.values()):
+                            nursery.start_soon(_interrupt, session)
+                        with trio.move_on_at(end):
+                            await _released(services.values())
+                        config.graceful_timeout = max(0.0, end - trio.current_time())
+
+                    await serve(app, config, shutdown_trigger=drained, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
@@ -54,6 +69,21 @@ async def run(
         except ExceptionGroup as group:
             refused = [error for error in flat(group) if isinstance(error, OSError)]
             raise refused[0] if refused else group from None
+
+
+def _sessions(services: Iterable[Service]) -> list[Session]:
+    return [session for service in services for session in service.sessions.values()]
+
+
+async def _released(services: Iterable[Service]) -> None:
+    """Wait until nobody holds a session: no turn runs whose client is still told of it."""
+    while any(session.leases for session in _sessions(services)):  # noqa: ASYNC110
+        await trio.sleep(0.02)  # sessions come and go: there is no one event to wait for
+
+
+async def _interrupt(session: Session) -> None:
+    with suppress(StageStuck):  # it is logged
+        await session.interrupt()
 
 
 async def _signals(stopped: trio.Event, task_status: trio.TaskStatus[None]) -> None:

@@ -43,6 +43,8 @@ OUT_FRAMES = 4
 STARTS = 4
 # How long a closed socket stays: with unread frames in its buffer TCP would reset it, and the code be lost.
 LINGER_S = 1.0
+# How long the end of a turn, and what there is to say of it, may keep a socket open that is to be closed.
+LAST_WORDS_S = 1.0
 
 
 def socket(service: Service, stopping: trio.Event) -> Blueprint:
@@ -73,7 +75,7 @@ async def _serve(service: Service, user: str, stopping: trio.Event) -> None:
             nursery.start_soon(conversation.perform)
             nursery.start_soon(conversation.read)
             await stopping.wait()
-            await conversation.fall_silent()
+            await conversation.finish()
             await websocket.close(1001, "the server is shutting down")
             nursery.cancel_scope.cancel()
     except* SessionsFull:
@@ -93,7 +95,8 @@ class Live:
         self.inputs = Inputs()
         self.over = False
         self.interrupted = trio.Event()
-        self.replaced = trio.Event()
+        self.unwanted = trio.Event()
+        self.finished = trio.Event()
 
     def close(self) -> None:
         """Nothing that comes is for this turn any more."""
@@ -112,6 +115,7 @@ class Conversation:
         self._say, self._said = trio.open_memory_channel[tuple[str | bytes, ...]](OUT_FRAMES)
         self._writing = trio.CancelScope()
         self._silent = trio.Event()
+        self._leaving = False
 
     async def write(self) -> None:
         """Send what there is to say, in order: the only place that sends."""
@@ -119,12 +123,24 @@ class Conversation:
         with self._writing:
             await websocket.send(encoder.encode(ready).decode())
             async for frames in self._said:
+                if not frames:
+                    break
                 for frame in frames:
                     await websocket.send(frame)
         self._silent.set()
 
-    async def fall_silent(self) -> None:
-        """Send nothing more: returns when the last frame is out."""
+    async def finish(self) -> None:
+        """Begin no more turns, let one whose input has ended run out, end any other; then send nothing more."""
+        self._leaving = True
+        live = self._live
+        if live is not None and live.inputs.ended:
+            await live.finished.wait()
+        with trio.move_on_after(LAST_WORDS_S):
+            if live is not None:
+                live.unwanted.set()
+                await live.finished.wait()
+            await self._say.send(())
+            await self._silent.wait()
         self._writing.cancel()
         await self._silent.wait()
 
@@ -182,6 +198,8 @@ class Conversation:
 
     async def _begin(self, start: Start) -> None:
         """Make the live turn, and have the one before it ended. What does not fit leaves that one as it is."""
+        if self._leaving:
+            raise TurnClosedError("the server is shutting down: no turn begins any more.")
         turn = self._session.live(entry=start.entry, options=start.options)
         stages = self._service.stages
         flow = cut(self._service.flow, entry_index(start.entry, stages), len(stages))
@@ -189,7 +207,7 @@ class Conversation:
         live, before = Live(turn, heads(flow)[0], start.format), self._live
         if before is not None:
             before.close()
-            before.replaced.set()
+            before.unwanted.set()
         self._live = live
         await self._start.send(live)
 
@@ -203,17 +221,25 @@ class Conversation:
                     await self._say.send((complaint(error),))  # type: ignore[arg-type]  # of these two
             finally:
                 live.close()
+                live.finished.set()
 
     async def _perform(self, live: Live) -> None:
         async with live.turn, trio.open_nursery() as nursery:
             nursery.start_soon(self._feed, live)
-            nursery.start_soon(_interrupt, live)
-            nursery.start_soon(_end_when_replaced, live)
+            nursery.start_soon(self._interrupt, live)
+            nursery.start_soon(_end_when_unwanted, live)
             async for event in live.turn:
                 if event.type == "turn.ended":
                     live.close()
                 await self._say.send(event_frames(event))
             nursery.cancel_scope.cancel()
+
+    async def _interrupt(self, live: Live) -> None:
+        while True:
+            await live.interrupted.wait()
+            live.interrupted = trio.Event()
+            if not await live.turn.interrupt():  # nothing was at work: no event of the turn will say so
+                await self._say.send((f'{{"type":"interrupted","turn":{live.turn.id}}}',))
 
     async def _feed(self, live: Live) -> None:
         try:
@@ -222,20 +248,14 @@ class Conversation:
                     await live.turn.send(item, entry)
                 except (EntryError, ItemTypeError) as error:
                     await self._say.send((complaint(error),))
-            await live.turn.end()
+            if not live.over:  # else it is being ended, and has not run out
+                await live.turn.end()
         except TurnClosedError:
             return  # `turn.ended` says so
 
 
-async def _interrupt(live: Live) -> None:
-    while True:
-        await live.interrupted.wait()
-        live.interrupted = trio.Event()
-        await live.turn.interrupt()
-
-
-async def _end_when_replaced(live: Live) -> None:
-    await live.replaced.wait()
+async def _end_when_unwanted(live: Live) -> None:
+    await live.unwanted.wait()
     await live.turn.aclose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,16 +10,16 @@ import attrs
 from quart import Blueprint, Response, request
 
 from ..errors import InputError
-from ..events import Event
-from ..flow import cut
-from ..request import entry_index, read_options
+from ..events import Event, Fault
+from ..request import entry_index
 from ..service import Service
-from ..stage import heads
 from .config import Settings
 from .encode import encode_line, encode_sse
 from .replies import REFUSED, answer, read_json, refusal
 
 __all__ = ["InterruptRequest", "TurnRequest", "turns"]
+
+log = logging.getLogger("ezflow.server")
 
 
 def _short(_: object, field: attrs.Attribute[str], value: str) -> None:
@@ -76,11 +77,7 @@ def turns(service: Service, settings: Settings) -> Blueprint:
 
 def read_input(service: Service, body: TurnRequest) -> Any:
     """The item that a request brings for its entry. Raises: EntryError; InputError."""
-    index = entry_index(body.entry, service.stages)
-    read_options(body.options, service.stages)
-    flow = cut(service.flow, index, len(service.stages))
-    assert flow is not None
-    stage = heads(flow)[0]
+    stage = service.stages[entry_index(body.entry, service.stages)]
     try:
         return stage.module.decode(body.input)
     except InputError:
@@ -92,12 +89,26 @@ def read_input(service: Service, body: TurnRequest) -> Any:
 async def _lines(
     service: Service, body: TurnRequest, item: Any, encode: Callable[[Event], bytes]
 ) -> AsyncIterator[bytes]:
-    async with (
-        service.session(body.user) as session,
-        session.turn(item, entry=body.entry, options=body.options) as events,
-    ):
-        # The handler takes this one: a generator that has begun runs its `finally` when the client goes away,
-        # even if that is before the first line.
-        yield b""
-        async for event in events:
-            yield encode(event)
+    """A line for each event, after an empty first one. Whatever fails then, the last line is `turn.ended`."""
+    told: Event | None = None
+    try:
+        async with (
+            service.session(body.user) as session,
+            session.turn(item, entry=body.entry, options=body.options) as events,
+        ):
+            told = Event(type="", turn=events.id, seq=-1, t=0.0)
+            # The handler takes this one: a generator that has begun runs its `finally` when the client goes away,
+            # even if that is before the first line.
+            yield b""
+            async for event in events:
+                line = encode(event)
+                told = event
+                yield line
+    except Exception as error:
+        if told is None:
+            raise  # nothing has been sent: it is the handler's to answer
+        log.error("user %s, turn %d: its reply failed", body.user, told.turn, exc_info=error)
+        if told.type != "turn.ended":
+            fault = Fault(type(error).__name__, str(error) or type(error).__name__)
+            yield encode(Event(type="error", turn=told.turn, seq=told.seq + 1, t=told.t, error=fault))
+            yield encode(Event(type="turn.ended", turn=told.turn, seq=told.seq + 2, t=told.t, reason="error"))

@@ -187,14 +187,20 @@ class _Worker:
             finally:
                 self._close_retired()
 
-        return await trio.to_thread.run_sync(tidied, limiter=self._turn)
+        try:
+            return await trio.to_thread.run_sync(tidied, limiter=self._turn)
+        finally:
+            await self._tidy()  # a stream may have come when the thread had looked, but had not left yet
 
     async def retire(self, listening: _Listening) -> None:
         """Close a stream without waiting for other turns: whoever is at work does it when done."""
         if not listening.open:
             return
         self._retired.append(listening)
-        if not self._turn.borrowed_tokens:
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        if self._retired and not self._turn.borrowed_tokens:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._close_retired, limiter=self._turn)
 

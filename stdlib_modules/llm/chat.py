@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
+from attrs.validators import optional
 
 from ezflow import EzflowError
 
@@ -37,10 +38,13 @@ class LLMError(EzflowError):
 
 @attrs.frozen
 class LLMOptions:
-    """What a request may set for its turn; None leaves what the module says."""
+    """What a request may set for its turn: a `temperature` of 0 or more, `max_tokens` of 1 or more.
 
-    temperature: float | None = None
-    max_tokens: int | None = None
+    None leaves what the module says.
+    """
+
+    temperature: float | None = attrs.field(default=None, validator=optional(attrs.validators.ge(0)))
+    max_tokens: int | None = attrs.field(default=None, validator=optional(attrs.validators.ge(1)))
     system_prompt: str | None = None
 
 

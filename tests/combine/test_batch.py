@@ -10,6 +10,7 @@ from standins import Add, Endless, Module, Repeat, items, module, timeline
 from trio.testing import MockClock
 
 from ezflow import Inbox, Outbox, Turn, batch
+from ezflow.channels import Sink, channel
 
 
 async def test_a_full_batch_goes_on_at_once(autojump_clock):
@@ -33,6 +34,48 @@ async def test_no_batch_is_empty(autojump_clock):
 
 async def test_a_size_of_one_gives_singles(autojump_clock):
     assert await batch(1, 1).collect([1, 2]) == [(1,), (2,)]
+
+
+async def test_without_waiting_it_takes_what_is_there(autojump_clock):
+    async def at_once():
+        for number in (1, 2, 3, 4, 5):
+            yield number
+        await trio.sleep(1)
+        yield 6
+
+    assert await (Repeat(1) >> batch(3, 0)).collect(at_once()) == [(1, 2, 3), (4, 5), (6,)]
+    assert items(await timeline(Repeat(5) >> batch(3, 0), [(0, 1), (2, 2)])) == [
+        (0, (1, 1, 1)),
+        (0, (1, 1)),
+        (2, (2, 2, 2)),
+        (2, (2, 2)),
+    ]
+
+
+async def test_without_waiting_it_takes_what_is_there_from_any_inbox():
+    class Given:
+        """An inbox that has no more than the protocol asks for."""
+
+        def __init__(self, *numbers: int) -> None:
+            self._receive = channel(len(numbers))
+            for number in numbers:
+                self._receive[0].offer(number)
+            self._receive[0].close()
+
+        async def receive(self) -> int:
+            return await self._receive[1].receive()
+
+        def __aiter__(self) -> Given:
+            return self
+
+        async def __anext__(self) -> int:
+            return await anext(self._receive[1])
+
+        def close(self) -> None: ...
+
+    given = Sink([])
+    await batch(2, 0).run(Given(1, 2, 3), given, None)  # type: ignore[arg-type]  # it has no use for the turn
+    assert given.items == [(1, 2), (3,)]
 
 
 async def test_it_ends_when_the_next_stage_has_taken_enough(autojump_clock):

@@ -25,7 +25,7 @@ from standins import (
 )
 from trio.testing import MockClock
 
-from ezflow import batch, fallback, ordered, race, retry, route, timeout
+from ezflow import Inbox, Outbox, batch, fallback, ordered, race, retry, route, timeout
 
 
 async def test_each_branch_gets_every_item(autojump_clock):
@@ -75,7 +75,7 @@ def parity(item: int) -> int:
 
 @module
 class Flatten(Module[tuple[int, ...], int]):
-    async def run(self, inbox, outbox, turn) -> None:
+    async def run(self, inbox: Inbox[tuple[int, ...]], outbox: Outbox[int], turn: Turn) -> None:
         async for some in inbox:
             for item in some:
                 await outbox.send(item)

@@ -19,9 +19,10 @@ from ezflow.server.run import run
 class Server:
     """A client's view of a server: requests over plain sockets, a connection each."""
 
-    def __init__(self, url: str, said: list[str]) -> None:
+    def __init__(self, url: str, said: list[str], stop: trio.Event) -> None:
         self.url = url
         self.said = said
+        self.stop = stop
         self.port = int(url.rpartition(":")[2])
 
     @asynccontextmanager
@@ -29,7 +30,7 @@ class Server:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         async with stream:
             connection = h11.Connection(h11.CLIENT)
-            fields = [("Host", "localhost"), ("Content-Length", str(len(body))), *headers.items()]
+            fields = list({"Host": "localhost", "Content-Length": str(len(body)), **headers}.items())
             await stream.send_all(connection.send(h11.Request(method=method, target=path, headers=fields)) or b"")
             await stream.send_all(
                 (connection.send(h11.Data(body)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
@@ -126,7 +127,7 @@ def serving():
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(run, flows, chosen, say=said.append, stop=stop))
             try:
-                yield Server(url, said)
+                yield Server(url, said, stop)
             finally:
                 stop.set()
 

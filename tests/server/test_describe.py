@@ -51,6 +51,18 @@ async def test_schema_follows_the_stages_options(serving):
         assert options["properties"]["temperature"] == {"type": "number", "default": 0.7}
 
 
+async def test_the_events_are_described(serving):
+    async with serving(FakeLLM().shown() >> FakeTTS()) as server:
+        status, schema = await server.json("GET", "/schema?of=events")
+        events = await server.turn(user="ann", input="hi")
+    assert status == 200
+    shapes = {shape["properties"]["type"].get("const"): shape for shape in schema["oneOf"]}
+    assert {event["type"] for event in events} == {"turn.started", "text", "audio", "turn.ended"}
+    for event in events:
+        shape = shapes[event["type"]]
+        assert set(shape["required"]) <= set(event) <= set(shape["properties"])
+
+
 async def test_options_reach_their_stage_and_a_bad_one_is_refused_with_its_path(serving):
     async with serving(Tuned()) as server:
         events = await server.turn(user="ann", input="hot", options={"LLM": {"temperature": 2}})

@@ -520,6 +520,65 @@ async def test_a_disconnect_cancels_the_response_while_it_waits() -> None:
         await seen.left.wait()
 
 
+WAITS = b"GET /one-chunk-then-silence HTTP/1.1\r\nHost: x\r\n"
+
+
+@both
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(WAITS + b"\r\n\r\n", id="an empty line"),
+        pytest.param(WAITS + b"\r\n" + GET, id="another request"),
+        pytest.param(WAITS + b"Upgrade: unspoken\r\n\r\n", id="only the wish for another protocol"),
+    ],
+)
+async def test_a_client_that_leaves_is_noticed_whatever_it_sent_after_its_request(
+    guarded: bool, request_bytes: bytes
+) -> None:
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded) as server:
+        client = await server.connect()
+        await client.send_all(request_bytes)
+        await read_until(client, b"one chunk")
+        await client.aclose()
+        assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
+
+
+async def test_a_client_that_sends_too_far_ahead_of_a_response_is_cut_off() -> None:
+    seen = Seen()
+    async with serving(an_app(seen)) as server:
+        client = await server.connect()
+        await client.send_all(WAITS + b"\r\n")
+        await read_until(client, b"one chunk")
+        with pytest.raises(trio.BrokenResourceError):
+            for _ in range(1000):
+                await client.send_all(bytes(guard.AHEAD_BYTES))
+        await seen.left.wait()
+        assert await server.answers()
+
+
+@both
+async def test_bytes_after_the_last_request_do_not_make_it_a_bad_one(guarded: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        client = await server.connect()
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n\r\n")
+        answer = await read_to_end(client)
+        assert answer.startswith(b"HTTP/1.1 200" if guarded else b"HTTP/1.1 400")
+        assert (b"HTTP/1.1 4" in answer) is not guarded
+
+
+@both
+@pytest.mark.parametrize("apart", [False, True])
+async def test_an_empty_line_between_two_requests_is_ignored(guarded: bool, apart: bool) -> None:
+    async with serving(an_app(Seen()), guarded=guarded) as server:
+        client = await server.connect()
+        await client.send_all(GET if apart else GET + b"\r\n" + GET)
+        assert b"HTTP/1.1 200" in await read_until(client, b"hello")
+        if apart:
+            await client.send_all(b"\r\n" + GET)
+        assert (b"HTTP/1.1 200" in await read_until(client, b"hello")) is guarded
+
+
 async def test_a_request_head_that_comes_byte_by_byte_for_ever_is_cut_off() -> None:
     async with serving(an_app(Seen()), head_timeout_s=0.2, keep_alive_timeout=FAR_S) as server:
         client = await server.connect()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 import trio
 
 from ezflow import Audio, Latest, Module, Progress, Turn, module
+from ezflow.events import Event
+from ezflow.server.encode import encode_line
 from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS, Pause
 
 SOUND = base64.b64encode(Audio(bytes(3200), 16_000).to_wav()).decode()
@@ -90,6 +93,7 @@ async def test_a_wav_and_bare_pcm_are_both_sound(serving):
 BAD_INPUTS = [
     (b'{"user"', 400, "BadRequest", None),
     (b"\xff\xfe", 400, "BadRequest", None),
+    (b"[" * 100_000, 400, "BadRequest", None),
     ([], 422, "InputError", "body"),
     ({"user": "ann"}, 422, "InputError", "input"),
     ({"user": "", "input": "x"}, 422, "InputError", "user"),
@@ -126,9 +130,15 @@ async def test_a_body_over_the_limit_is_refused_also_when_chunked(serving):
         assert (await server.json("POST", "/turns", {"user": "ann", "input": "x" * 2000, "entry": 1}))[0] == 413
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
         async with stream:
-            await stream.send_all(b"POST /turns HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await stream.send_all(b"POST /turns HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
             await stream.send_all(b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n")
             assert b" 413 " in await stream.receive_some()
+
+
+async def test_a_body_up_to_the_limit_is_taken(serving):
+    async with serving(FakeASR()) as server:
+        events = await server.turn(user="ann", input="AAAA" * 5 * 2**20)
+    assert events[-1]["reason"] == "done"
 
 
 async def test_an_error_names_its_stage_and_ends_the_turn(serving, caplog):
@@ -256,6 +266,75 @@ async def test_the_reply_of_an_item_without_a_json_form_is_an_error_of_its_stage
         events = await server.turn(user="ann", input="x")
     assert [event["type"] for event in events] == ["turn.started", "error", "turn.ended"]
     assert events[1]["stage"] == "odd"
+
+
+def a_list_in_itself() -> list[object]:
+    items: list[object] = []
+    items.append(items)
+    return items
+
+
+@pytest.mark.parametrize(("item", "error"), [("\ud83d", "UnicodeEncodeError"), (a_list_in_itself(), "RecursionError")])
+async def test_an_item_that_cannot_be_encoded_is_an_error_and_the_turn_goes_on(serving, item, error):
+    @module
+    def odd(text: str) -> Iterator[object]:
+        yield item
+        yield "the rest"
+
+    async with serving(odd) as server:
+        events = await server.turn(user="ann", input="x")
+        body = b'{"user": "ann", "input": "x"}'
+        async with server.request("POST", "/turns", body, Accept="text/event-stream") as response:
+            records = (await response.read()).decode()
+    assert [event["type"] for event in events] == ["turn.started", "error", "text", "turn.ended"]
+    assert (events[1]["stage"], events[1]["error"]) == ("odd", error)
+    assert "event: error\n" in records
+
+
+async def test_a_fault_of_the_server_itself_is_told_and_logged(serving, monkeypatch, caplog):
+    def fails_at_text(event: Event) -> bytes:
+        if event.type == "text":
+            raise LookupError("a fault of ours")
+        return encode_line(event)
+
+    monkeypatch.setattr("ezflow.server.turns.encode_line", fails_at_text)
+    async with serving(FakeLLM("hi {}")) as server:
+        events = await server.turn(user="ann", input="x")
+    assert [event["type"] for event in events] == ["turn.started", "error", "turn.ended"]
+    assert [event["seq"] for event in events] == [0, 1, 2]
+    assert (events[1]["error"], events[1]["message"]) == ("LookupError", "a fault of ours")
+    assert events[2]["reason"] == "error"
+    assert "its reply failed" in caplog.text
+
+
+async def test_a_shutdown_refuses_new_turns_and_ends_the_running_ones_with_their_last_event(serving):
+    async with serving(Waits(), grace_s=1.0) as server:
+        async with server.request("POST", "/turns", b'{"user": "ann", "input": "x"}') as response:
+            await response.until("text")
+            server.stop.set()
+            status, refused = await server.json("POST", "/turns", {"user": "bob", "input": "x"})
+            assert (status, refused["error"]) == (503, "ShuttingDown")
+            assert (await server.json("GET", "/health/ready"))[0] == 503
+            assert (await server.json("GET", "/health/live"))[0] == 200
+            rest = [event async for event in response.events()]
+    assert [(event["type"], event["reason"]) for event in rest] == [("turn.ended", "interrupted")]
+
+
+async def test_a_shutdown_waits_for_a_turn_that_ends_within_the_grace(serving):
+    @module
+    async def held(text: str) -> str:
+        await release.wait()
+        return text
+
+    release = trio.Event()
+    async with serving(held, grace_s=20.0) as server:
+        async with server.request("POST", "/turns", b'{"user": "ann", "input": "x"}') as response:
+            await response.until("turn.started")
+            server.stop.set()
+            assert (await server.json("GET", "/health/ready"))[0] == 503
+            release.set()
+            rest = [event async for event in response.events()]
+        assert [event["type"] for event in rest] == ["text", "turn.ended"]
 
 
 async def test_a_pause_does_not_truncate_a_stream(serving):

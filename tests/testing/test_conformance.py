@@ -348,8 +348,8 @@ def _clean() -> Any:
         (LeaksThread(), "release", "1 threads more after it was closed"),
         (LeaksDescriptor(), "release", "descriptors more after it was closed"),
         (LeaksTask(), "release", "1 tasks more after it was closed"),
-        (WrongType(), "types", "it gave 'x'"),
-        (WrongInside(), "types", "it gave ['x', 5]"),
+        (WrongType(), "types", "gave 'x'"),
+        (WrongInside(), "types", "gave ['x', 5]"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Module) else "",
 )

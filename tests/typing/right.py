@@ -99,6 +99,7 @@ assert_type(fallback(Answers("a"), Answers("b")), Flow[str, str])
 assert_type(race(Answers("a"), plain), Flow[str, str])
 assert_type(route(len, {1: Answers("a"), 2: Answers("b")}), Flow[str, str])
 assert_type(Answers("m") | Speaks(), Flow[str, str | Audio])
+assert_type(length | Answers("m"), Flow[str, int | str])
 assert_type((Answers("m") >> Speaks()).shown(), Flow[str, Audio])
 assert_type(Answers("m").named("second"), Flow[str, str])
 

@@ -45,6 +45,7 @@ Hears() >> Latest(Hears())  # mypy: arg-type; pyright: reportOperatorIssue
 Hears() >> batch(8, 0.1) >> Speaks()  # mypy: operator; pyright: reportOperatorIssue
 Speaks() >> ordered(Speaks(), 3)  # mypy: arg-type; pyright: reportOperatorIssue
 Hears() >> (Speaks() | Hears())  # mypy: operator; pyright: reportOperatorIssue
+length | Hears()  # mypy: operator; pyright: reportOperatorIssue
 fallback(Speaks(), Hears()) >> Hears()  # mypy: operator; pyright: reportOperatorIssue
 wrong: Flow[str, str] = Speaks()  # mypy: assignment; pyright: reportAssignmentType
 Speaks(speed="fast")  # mypy: arg-type; pyright: reportArgumentType

@@ -22,7 +22,7 @@ pytest.importorskip("hibari", reason="the extra `speech` is not installed: hibar
 from moonshine_voice import transcriber as library  # noqa: E402
 from moonshine_voice.utils import get_assets_path  # noqa: E402
 
-from stdlib_modules.asr.moonshine import Moonshine  # noqa: E402
+from stdlib_modules.asr.moonshine import Moonshine, _Worker  # noqa: E402
 from stdlib_modules.sound import as_float32, from_float32, slices  # noqa: E402
 from stdlib_modules.tts.hibari import Hibari  # noqa: E402
 
@@ -291,6 +291,28 @@ async def test_the_stream_of_a_turn_cut_off_is_closed_while_another_is_at_work(s
                 for _ in range(2):  # the pass that was at work then, and one more
                     await first(others)
                 assert len(streams) == 1
+
+
+async def test_a_stream_given_up_while_the_thread_at_work_leaves_is_closed_too() -> None:
+    class Late(_Worker):
+        """Gets another stream to close when its thread has just closed those that it had."""
+
+        def _close_retired(self) -> None:
+            super()._close_retired()
+            if late:
+                trio.from_thread.run(self.retire, late.pop())
+
+    class Given:
+        open = True
+
+        def close(self) -> None:
+            self.open = False
+
+    given = Given()
+    late: list[Any] = [given]
+    worker = Late(Given())  # type: ignore[arg-type]  # of which it needs no more
+    assert await worker.do(len, []) == 0
+    assert not given.open
 
 
 async def test_many_turns_cut_off_anywhere_leave_it_working(streams: set[Any], say: Say) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from ezflow import ModuleOpenError
+from ezflow import InputError, ModuleOpenError
 from ezflow.history import Message
 from ezflow.testing import check_module, collect
 from stdlib_modules.llm.chat import LLMError, messages, prompt_bytes, recent
@@ -153,6 +153,16 @@ async def test_options_of_a_request_replace_those_of_the_module(serve: Callable[
     body = server.bodies[0]
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("some-model", 0.5, 7)
     assert body["messages"] == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize("options", [{"temperature": -0.5}, {"max_tokens": 0}, {"max_tokens": -1}])
+async def test_options_that_no_model_can_follow_are_refused_before_it_is_asked(
+    serve: Callable[..., StandIn], options: dict[str, Any]
+) -> None:
+    server, (name,) = serve(HELLO), options
+    with pytest.raises(InputError, match=rf"^options\.LLM: '{name}' must be >= "):
+        await collect(LocalLLM(url=server.url), ["hi"], LLM=options)
+    assert server.bodies == []
 
 
 async def test_the_key_comes_from_the_environment_and_is_not_shown(
