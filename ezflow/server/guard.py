@@ -151,6 +151,20 @@ class Applications(TaskGroup):
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        self._pings = trio.CancelScope()
+
+    def spawn(self, func: Callable[..., Any], *args: Any) -> None:
+        """Start a task of the connection's own; hypercorn's pings sleep on after the end of what they ping."""
+
+        async def ping() -> None:
+            with self._pings:
+                await func(*args)
+
+        pings = getattr(func, "__func__", None) is WSStream._send_pings
+        super().spawn(*((ping,) if pings else (func, *args)))
+
+    def end_pings(self) -> None:
+        self._pings.cancel()
 
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Scope, send: Callable[[ASGISendEvent | None], Any]
@@ -211,6 +225,7 @@ class GuardedServer(TCPServer):
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
             await self.idle_task.restart(tasks, self._idle_timeout)
             await self._read_data()
+            tasks.end_pings()
             await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:

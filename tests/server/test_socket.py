@@ -713,3 +713,11 @@ async def test_several_flows_each_have_a_socket(serving):
                 assert texts(await client.until("text")) == [answer]
         status, answer = await server.json("GET", "/ws?user=ann")  # no WebSocket
         assert (status, answer["error"]) == (400, "BadRequest")
+
+
+async def test_the_server_ends_as_soon_as_its_sockets_are_closed(serving):
+    with trio.fail_after(10):  # the grace is longer, and so is the time between two pings
+        async with serving(upper, grace_s=60.0) as server, connected(server.url) as client:
+            assert (await client.event())["type"] == "ready"
+            server.stop.set()
+            assert await client.closing() == 1001
