@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--insecure", action="store_true", help="allow a host that other machines reach, without a token"
     )
+    serve.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name that clients may call this server by"
+    )
+    serve.add_argument(
+        "--allow-origin", action="append", default=[], metavar="URL", help="a web page's origin that may use it"
+    )
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser("check", help="check a file's flows and print the report")
@@ -76,7 +82,14 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from .server import serve
 
-    serve(load(options.target), host=options.host, port=options.port, insecure=options.insecure)
+    serve(
+        load(options.target),
+        host=options.host,
+        port=options.port,
+        insecure=options.insecure,
+        hosts=tuple(options.allow_host),
+        origins=tuple(options.allow_origin),
+    )
     return 0
 
 

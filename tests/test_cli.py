@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -156,3 +157,29 @@ def test_serve_prints_its_report_and_url_answers_and_ends_on_a_signal(target, ho
             assert server.wait(10) == 0
         finally:
             server.kill()
+
+
+def test_serve_takes_the_names_and_origins_that_may_use_it(target):
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:flow", "--port", "0"]
+    command += ["--allow-host", "box.lan", "--allow-origin", "http://page.example"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+            for host, status in (("box.lan", 200), ("evil.example", 403)):
+                headers = {"Host": host, "Origin": "http://page.example"}
+                request = urllib.request.Request(f"{url}/turns", b'{"user": "ann", "input": "hi"}', headers)
+                assert status_of(request) == status
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def status_of(request: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            response.read()
+            return response.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
