@@ -119,3 +119,11 @@ def test_a_recording_posted_to_the_live_flow_is_cut_into_utterances_and_answered
     runs = {event["run"] for event in events if event["type"] == "audio"}
     assert len(runs) == 1
     assert events[-1]["reason"] == "done"
+
+
+def test_a_spoken_conversation_is_answered_and_can_be_interrupted(url):
+    command = [sys.executable, str(EXAMPLES / "talk.py"), f"{url.replace('http', 'ws')}/live/ws?user=talk"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "after `interrupted`: 0" in done.stdout
+    assert done.stdout.count("transcript after") == 3
