@@ -195,6 +195,7 @@ class GuardedServer(TCPServer):
 
     _writing: trio.CancelScope | None = None
     _head_begun = False
+    _left = False  # the client has: an application that ends its response later begins no time of idleness
 
     async def run(self) -> None:
         """Serve it; an exception is logged and goes no further."""
@@ -225,6 +226,7 @@ class GuardedServer(TCPServer):
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
             await self.idle_task.restart(tasks, self._idle_timeout)
             await self._read_data()
+            self._left = True
             tasks.end_pings()
             await self.idle_task.stop()
 
@@ -240,7 +242,7 @@ class GuardedServer(TCPServer):
             # Shielded, since Quart cancels an application that ends its response, and this is its doing.
             with trio.CancelScope(shield=True):
                 await self.idle_task.stop()
-                if event.idle:
+                if event.idle and not self._left:
                     await self.idle_task.restart(self._task_group, self._idle_timeout)
                     self._task_group.spawn(self._resume)
 
