@@ -7,6 +7,7 @@ import ipaddress
 import attrs
 
 from ..errors import EzflowError
+from ..instrument import Instrument
 from ..open_turn import Limits
 from .ezpipe_request import EZPipeRequest
 
@@ -23,7 +24,7 @@ class Settings:
     kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
     after SIGTERM. `origins`: the web sites whose pages may use the server ("https://app.example"), besides its own;
     `hosts`: the names under which it may be called, besides `host` and those of this machine.
-    `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
+    `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
     derives from `EZPipeRequest`.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     debug: bool = False
+    instruments: tuple[Instrument, ...] = ()
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
 
@@ -60,7 +62,13 @@ class Settings:
 
     @property
     def limits(self) -> Limits:
-        return Limits(turn_s=self.turn_s, max_sessions=self.max_sessions, idle_s=self.idle_s, debug=self.debug)
+        return Limits(
+            turn_s=self.turn_s,
+            max_sessions=self.max_sessions,
+            idle_s=self.idle_s,
+            debug=self.debug,
+            instruments=self.instruments,
+        )
 
 
 def is_loopback(host: str) -> bool:

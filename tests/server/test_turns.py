@@ -6,12 +6,14 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio
 
 from ezflow import Audio, Latest, Module, Progress, Turn, module
 from ezflow.events import Event
+from ezflow.instrument import Instrument
 from ezflow.server.encode import encode_line
 from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS, Pause
 
@@ -355,3 +357,17 @@ async def test_events_come_as_server_sent_events_where_they_are_asked_for(servin
         assert identity == f"1:{seq}"
         assert json.loads(data)["type"] == kind
     assert json.loads(data)["reason"] == "done"
+
+
+async def test_a_servers_turns_can_be_observed(serving):
+    class Counts(Instrument):
+        def __init__(self) -> None:
+            self.ended: list[str] = []
+
+        def turn_ended(self, turn: Any, reason: str) -> None:
+            self.ended.append(f"{turn.user} {reason}")
+
+    counts = Counts()
+    async with serving(FakeLLM("hi"), instruments=(counts,)) as server:
+        await server.turn(user="ann", input="x")
+    assert counts.ended == ["ann done"]
