@@ -24,8 +24,8 @@ class Settings:
     kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
     after SIGTERM. `origins`: the web sites whose pages may use the server ("https://app.example"), besides its own;
     `hosts`: the names under which it may be called, besides `host` and those of this machine.
-    `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of `POST /input`, an attrs class that
-    derives from `EZPipeRequest`.
+    `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of
+    `POST /input`, an attrs class that derives from `EZPipeRequest`.
     """
 
     host: str = "127.0.0.1"
