@@ -10,7 +10,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
-    Hashable,
     Iterator,
     Mapping,
 )
@@ -33,6 +32,7 @@ from .definition import (
 from .driving import drive
 from .errors import DefinitionError, MissingDependency, NotOpenError
 from .events import snake_case
+from .fields import RESOURCE, check_fields, check_options
 from .flow import Flow
 from .ports import assignable, show, substitute
 from .turn import Turn
@@ -46,10 +46,6 @@ B = TypeVar("B")
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound="type[Module[Any, Any]]")
-
-RESOURCE = "ezflow.resource"
-# What a module may define of what a flow has; all else a flow uses itself.
-OVERRIDABLE = frozenset({"process", "run", "lifespan", "decode", "name"})
 
 
 def resource(*, init: Literal[False] = False) -> Any:
@@ -231,8 +227,8 @@ def _make_class(
     name = cls.__name__
     if not issubclass(cls, Module):
         raise DefinitionError(f"{name} is no module: write class {name}(Module[In, Out]).")
-    _check_fields(cls)
-    _check_options(name, options, key)
+    check_fields(cls, Module)
+    check_options(name, options, key)
     # Under exec there may be no such module: then the names are those where the decorator stands.
     home = sys.modules.get(cls.__module__)
     globalns = {**globalns, **(vars(home) if home else {})}
@@ -254,75 +250,6 @@ def _make_class(
     }
     _check_form(made, localns)
     return made
-
-
-def _check_fields(cls: type) -> None:
-    name, annotations = cls.__name__, inspect.get_annotations(cls)
-    if "__init__" in vars(cls):
-        raise DefinitionError(
-            f"{name} defines __init__, which @module makes: write its configuration as annotated fields, e.g. "
-            'mark: str = "!", and acquire what it needs in lifespan.'
-        )
-    for field in annotations:
-        if not field.startswith("_") and hasattr(Module, field):
-            raise DefinitionError(
-                f"{name}.{field}: every flow has a {field!r} of its own: choose another name, e.g. {field}_."
-            )
-    for field, value in vars(cls).items():
-        default = getattr(value, "_default", value)  # of an attrs.field(...), what it holds
-        if field not in annotations:
-            if not field.startswith("_") and hasattr(Module, field) and field not in OVERRIDABLE:
-                raise DefinitionError(
-                    f"{name}.{field}: every flow has a {field!r} of its own: choose another name, e.g. {field}_."
-                )
-            if RESOURCE in (getattr(value, "metadata", None) or {}):
-                raise DefinitionError(
-                    f"{name}.{field} has no annotation: write {field}: Client = resource(), with its own type."
-                )
-            plain = not (callable(value) or hasattr(value, "__get__") or field.startswith("_"))
-            if plain:
-                raise DefinitionError(
-                    f"{name}.{field} has no annotation: write {field}: {type(value).__name__} = ..., "
-                    f"or {field}: ClassVar = ... for a constant."
-                )
-        elif not _is_class_variable(annotations[field]) and _is_mutable(default):
-            raise DefinitionError(
-                f"{name}.{field} has a mutable default, which all users would share: write a tuple, a frozenset or "
-                "an attrs-frozen class."
-            )
-
-
-def _is_class_variable(annotation: Any) -> bool:
-    return "ClassVar" in (annotation if isinstance(annotation, str) else repr(annotation))
-
-
-def _is_mutable(default: object) -> bool:
-    if not isinstance(default, cast(type, attrs.Factory)):
-        return not isinstance(default, Hashable)
-    factory: Any = default
-    if isinstance(factory.factory, type):
-        return not issubclass(factory.factory, Hashable)
-    if factory.takes_self:
-        return False  # it needs an instance: check() looks at what it made
-    try:
-        return not isinstance(factory.factory(), Hashable)
-    except Exception:  # noqa: BLE001  (the factory's own: it comes out where the module is made)
-        return False
-
-
-def _check_options(name: str, options: type | None, key: str | None) -> None:
-    if options is None:
-        if key is not None:
-            raise DefinitionError(f"{name}: key={key!r} names its options: write @module(options=Cls, key={key!r}).")
-        return
-    if not (isinstance(options, type) and attrs.has(options)):
-        raise DefinitionError(f"{name}: options must be an attrs class, not {options!r}.")
-    for field in attrs.fields(options):
-        if field.init and field.default is attrs.NOTHING:
-            raise DefinitionError(
-                f"{name}: {options.__name__}.{field.name} has no default, which counts when a request says nothing: "
-                f"write {field.name}: Type = ..."
-            )
 
 
 def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None:

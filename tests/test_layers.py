@@ -21,7 +21,7 @@ ROOT = Path(ezflow.__file__).parent
 # where no circle comes of it; a new file anywhere else needs a line here.
 FLOORS = {
     **dict.fromkeys(["annotations", "channels", "combine", "errors", "fetch", "history", "items"], 0),
-    **dict.fromkeys(["branches", "definition", "driving", "events", "instrument", "ports", "weights"], 1),
+    **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "weights"], 1),
     **dict.fromkeys(["convert", "ear"], 2),
     "turn": 3,
     "flow": 4,
