@@ -10,7 +10,7 @@ import attrs
 
 from .errors import DefinitionError
 
-__all__ = ["RESOURCE", "check_fields", "check_options"]
+__all__ = ["RESOURCE", "check_fields", "check_options", "tolerant"]
 
 RESOURCE = "ezflow.resource"
 # What a module may define of what a flow has; all else a flow uses itself.
@@ -56,6 +56,30 @@ def check_fields(cls: type, base: type) -> None:
                 f"{name}.{field} has a mutable default, which all users would share: write a tuple, a frozenset or "
                 "an attrs-frozen class."
             )
+
+
+def tolerant(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """The fields with validators that leave a value of a wrong type to the startup check, which reports all faults.
+
+    A bound (`ge(0)`) would raise a bare TypeError for a string, at the first fault and without its module's name.
+    """
+    return [field.evolve(validator=_tolerant(field.validator)) if field.validator else field for field in fields]
+
+
+def _tolerant(validator: Any) -> Any:
+    def validate(module: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        try:
+            validator(module, field, value)
+        except TypeError:
+            import typeguard
+
+            try:
+                typeguard.check_type(value, type(module).field_types.get(field.name, Any))
+            except typeguard.TypeCheckError:
+                return  # its type is wrong: check() says so, with what is needed
+            raise
+
+    return validate
 
 
 def _is_class_variable(annotation: Any) -> bool:

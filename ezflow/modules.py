@@ -32,7 +32,7 @@ from .definition import (
 from .driving import drive
 from .errors import DefinitionError, MissingDependency, NotOpenError
 from .events import snake_case
-from .fields import RESOURCE, check_fields, check_options
+from .fields import RESOURCE, check_fields, check_options, tolerant
 from .flow import Flow
 from .ports import assignable, show, substitute
 from .turn import Turn
@@ -234,7 +234,13 @@ def _make_class(
     globalns = {**globalns, **(vars(home) if home else {})}
     try:
         made = attrs.define(
-            cls, slots=False, auto_attribs=True, on_setattr=attrs.setters.frozen, unsafe_hash=True, repr=False
+            cls,
+            slots=False,
+            auto_attribs=True,
+            on_setattr=attrs.setters.frozen,
+            unsafe_hash=True,
+            repr=False,
+            field_transformer=tolerant,
         )
     except attrs.exceptions.UnannotatedAttributeError as error:
         raise DefinitionError(f"{name}: {error} Write `field: Type = resource()`.") from error

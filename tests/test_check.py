@@ -544,3 +544,24 @@ def test_a_last_stage_may_give_whatever_its_type_variable_allows():
     check(("a", "b"))
     with pytest.raises(ItemTypeError, match=r"same_text gives tuple\[Text, \.\.\.\], but gave \('a', 3\)"):
         check(("a", 3))
+
+
+@module
+class Bounded(Module[str, str]):
+    """Has a bound that a value of a wrong type cannot be compared with."""
+
+    seconds: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    count: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+
+def test_a_bounded_field_of_a_wrong_type_is_a_fault_among_the_others():
+    faults = Bounded(seconds="x", count="y").check().faults  # type: ignore[arg-type]
+    assert [fault.message.partition(",")[0] for fault in faults] == [
+        "Bounded.seconds is 'x' (str)",
+        "Bounded.count is 'y' (str)",
+    ]
+    with pytest.raises(ValueError, match="seconds"):
+        Bounded(seconds=0.0)
