@@ -1,6 +1,7 @@
 """The command line: `ezflow serve | check | graph | models`.
 
-Exit codes: 0 done; 1 the flow has faults, or something failed; 2 the command line is wrong.
+Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
+A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .errors import EzflowError, FlowError
@@ -50,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         "--insecure", action="store_true", help="allow a host that other machines reach, without a token"
     )
     serve.add_argument(
+        "--tokens", metavar="FILE", help="who may use it: a line `TOKEN [USER ...]` each (also: EZFLOW_TOKENS)"
+    )
+    serve.add_argument(
+        "--trust", action="append", default=[], metavar="NETWORK", help="whose EZPipe clients need no token: 10.0.0.0/8"
+    )
+    serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
+    serve.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that clients may call this server by"
     )
     serve.add_argument(
@@ -82,13 +91,19 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from .server import serve
 
+    given = {}
+    if options.tokens is not None:
+        given["tokens"] = Path(options.tokens).read_text(encoding="utf-8").splitlines()
     serve(
         load(options.target),
+        **given,
         host=options.host,
         port=options.port,
         insecure=options.insecure,
         hosts=tuple(options.allow_host),
         origins=tuple(options.allow_origin),
+        trusted=tuple(options.trust),
+        grace_s=options.grace,
     )
     return 0
 

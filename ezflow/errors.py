@@ -12,6 +12,7 @@
   + ModuleOpenError     a module's `lifespan` failed; `.module`, and `.others` that failed with it
   + TurnClosedError     a turn was fed after its input had ended
   + SessionsFull        the service holds as many sessions as it may
+  + SessionBusy         as many as may hold one user's session
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
   + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
   + StageError          what one stage raised, with the stage's name
@@ -37,6 +38,7 @@ __all__ = [
     "ModuleOpenError",
     "NotOpenError",
     "RouteError",
+    "SessionBusy",
     "SessionsFull",
     "StageError",
     "StageStuck",
@@ -162,6 +164,15 @@ class SessionsFull(EzflowError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"All {limit} sessions are taken: try again later, or raise max_sessions.")
+        self.limit = limit
+
+
+class SessionBusy(EzflowError):
+    """As many hold one user's session as may: requests and sockets that run, or wait for their turn."""
+
+    def __init__(self, user: str, limit: int) -> None:
+        super().__init__(f"{user!r} has {limit} requests under way: wait for one to end, or raise max_holders.")
+        self.user = user
         self.limit = limit
 
 

@@ -96,6 +96,12 @@ class Module(Flow[In, Out]):
         """Acquire what the module needs, once for each service; released in reverse order."""
         yield
 
+    async def probe(self) -> None:
+        """Raise if what the module stands on, such as a model server, does not answer; override where it has one.
+
+        `/health/ready` and EZPipe's heartbeat ask it, beside running turns and not more than once a second.
+        """
+
     def decode(self, payload: Any) -> Any:
         """What a client sent for this stage, as an item. Override for an input that its type alone cannot decode.
 
@@ -263,6 +269,8 @@ def _check_form(cls: type[Module[Any, Any]], localns: Mapping[str, Any]) -> None
     if not makes_context(cls.lifespan):
         raise DefinitionError(f"{name}.lifespan is no context manager yet: write @asynccontextmanager above it.")
     _check_decode(cls)
+    if not inspect.iscoroutinefunction(cls.probe):
+        raise DefinitionError(f"{name}.probe is asked beside running turns: write async def probe(self) -> None.")
     owns_process = any("process" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     owns_run = any("run" in vars(base) for base in cls.__mro__ if base not in Module.__mro__)
     if owns_process == owns_run:

@@ -32,7 +32,9 @@ class Limits:
 
     `capacity`: items a join holds. `ear`: events a turn holds for its client; when full, its stages wait.
     `cleanup_s`: what a cancelled stage may take to leave, and a module to be released. `turn_s`: how long a turn
-    may take. `max_sessions`: users at once. `idle_s`: how long a session without a holder keeps its history.
+    may take; of a live turn, how long it may be neither fed nor heard. `max_sessions`: users at once;
+    `max_holders`: requests and sockets of one user at once. `idle_s`: how long a session without a holder keeps
+    its history.
     `threads`: worker threads of its blocking modules at once. `debug`: typeguard checks each item at each stage.
     """
 
@@ -41,6 +43,7 @@ class Limits:
     cleanup_s: float = 5.0
     turn_s: float = float("inf")
     max_sessions: int = 1000
+    max_holders: int = 64
     idle_s: float = 0.0
     history_messages: int = 200
     history_chars: int = 100_000
@@ -65,7 +68,7 @@ class OpenTurn:
         guard: Callable[[Stage], Callable[[object], None]],
         inbox: Inbox[Any] | None,
         sink: Sink,
-        enterable: bool,
+        live: bool,
     ) -> None:
         self.id = 0
         self.finished = False
@@ -78,7 +81,8 @@ class OpenTurn:
         self._sink = sink
         self._guard = guard
         self._guards: dict[int, list[Callable[[object], None]]] = {}
-        self._doors = Doors(flow) if enterable else None
+        self._live = live
+        self._doors = Doors(flow) if live else None
         self._give, self._take = channel(limits.capacity)
         self._inbox = _Feed(self._take if inbox is None else inbox)
         self._scope = trio.CancelScope()
@@ -97,6 +101,7 @@ class OpenTurn:
         if self._input_ended:
             raise TurnClosedError("the input of this turn has ended: start another turn.")
         await self._begun()
+        self._stir()
         door, within = way_in(self._flow, index)
         entered = Entered(within, item) if within else item
         try:
@@ -110,6 +115,7 @@ class OpenTurn:
     async def end(self) -> None:
         """No more input: the turn runs out."""
         await self._begun()
+        self._stir()
         self._input_ended = True
         self._give.close()
         if self._doors is not None:
@@ -121,6 +127,7 @@ class OpenTurn:
         Once a client reports, what it does not report counts as unheard.
         """
         if self._state is not None:
+            self._stir()
             self._state.played(seq, ms)
 
     async def interrupt(self) -> bool:
@@ -175,6 +182,7 @@ class OpenTurn:
             raise StopAsyncIteration
         state = await self._begun()
         event = await state.ear.take()
+        self._stir()
         if event.type == "turn.ended":
             self.finished = True
             state.close_runs(cut=event.reason != "done")
@@ -205,6 +213,11 @@ class OpenTurn:
             if entry in (stage.name, stage.index) and not isinstance(entry, bool):
                 return place
         raise EntryError(entry, [stage.name for stage in stages])
+
+    def _stir(self) -> None:
+        """A live turn is in use: its time counts anew. Once its input has ended, it has `turn_s` for the rest."""
+        if self._live and not self._input_ended:
+            self._scope.deadline = trio.current_time() + self._limits.turn_s
 
     async def _begun(self) -> TurnState:
         if self._state is None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from .errors import FlowError, SessionsFull, TurnClosedError, TurnFailed, flat
+from .errors import FlowError, TurnClosedError, TurnFailed, flat
 from .flow import Flow
 from .open_turn import Limits, OpenTurn
 from .opening import opened
+from .place import Places
 from .session import Session
 from .stage import Stage, bind, map_stages, stages_of
 
@@ -29,43 +30,32 @@ class Service:
     modules are released.
     """
 
-    def __init__(self, flow: Flow[Any, Any], report: Report, limits: Limits, nursery: trio.Nursery) -> None:
+    def __init__(self, flow: Flow[Any, Any], report: Report, sessions: Places, *, debug: bool = False) -> None:
         self.flow = flow
         self.report = report
-        self.limits = limits
         self.stages: tuple[Stage, ...] = stages_of(flow)
-        self.sessions: dict[str, Session] = {}
-        self._nursery = nursery
-        self._threads = trio.CapacityLimiter(limits.threads)
+        self.sessions = sessions
+        self._debug = debug
+        self._guards: dict[int, Callable[[object], None]] = {}
 
     @asynccontextmanager
     async def session(self, user: str) -> AsyncGenerator[Session, None]:
         """The user's session: made when there is none, shared by all who hold it at the same time.
 
-        It ends `idle_s` after the last of them has left, its running turn with it; earlier, when its place is
-        needed. Raises: SessionsFull when all sessions are held.
+        It ends `idle_s` after the last of them has left, its running turn with it; earlier, when its room is
+        needed. Raises: SessionsFull when all sessions are held; SessionBusy when too many hold this one.
         """
-        session = self.sessions.get(user)
-        if session is None:
-            if len(self.sessions) >= self.limits.max_sessions:
-                self._make_room()
-            session = self.sessions[user] = Session(user, self.flow, self.stages, self.limits, self._threads)
-            self._nursery.start_soon(session.hold, lambda: self._forget(user, session))
-        async with session.lease() as held:
-            yield held
+        async with self.sessions.lease(user) as place:
+            yield Session(place, self.flow, self.stages, self._guard)
 
-    def _make_room(self) -> None:
-        """End the session that nobody has held for longest. Raises: SessionsFull if all are held."""
-        idle = [session for session in self.sessions.values() if not session.leases]
-        if not idle:
-            raise SessionsFull(self.limits.max_sessions)
-        oldest = min(idle, key=lambda session: session.left_at)
-        self._forget(oldest.user, oldest)
-        oldest.leave()
+    def _guard(self, stage: Stage) -> Callable[[object], None]:
+        """What checks the items that are fed to a stage."""
+        made = self._guards.get(stage.index)
+        if made is None:
+            from .check import guard
 
-    def _forget(self, user: str, session: Session) -> None:
-        if self.sessions.get(user) is session:
-            del self.sessions[user]
+            made = self._guards[stage.index] = guard(stage, by_typeguard=self._debug)
+        return made
 
 
 @asynccontextmanager
@@ -81,6 +71,7 @@ async def open_flows(
 ) -> AsyncGenerator[dict[str, Service], None]:
     """Check the flows and open them together: modules that are equal are opened once, also across flows.
 
+    A user has one place in all of them: one turn at a time, one history.
     `replies`: what the last stages give is replied to the client.
     Raises: FlowError for the first flow with faults; ModuleOpenError.
     """
@@ -98,7 +89,7 @@ async def open_flows(
     body_error: Exception | None = None
     async with opened(modules, limits.cleanup_s) as copies:
         async with trio.open_nursery() as nursery:
-            services = {}
+            services, sessions = {}, Places(limits, nursery)
             for name, report in reports.items():
                 checks = guards(report, limits.debug)
                 outs = out_guards(report) if limits.debug else {}
@@ -111,7 +102,7 @@ async def open_flows(
                         out_guard=outs.get(stage.index),
                     ),
                 )
-                services[name] = Service(bound, report, limits, nursery)
+                services[name] = Service(bound, report, sessions, debug=limits.debug)
             try:
                 yield services
             except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
@@ -148,7 +139,7 @@ async def collect(
         except ExceptionGroup as group:
             raise flat(group)[0] from None  # of one: what the items, or the feeding of them, raised
     if reason == "timeout":
-        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.limits.turn_s:g} s")])
+        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.place.limits.turn_s:g} s")])
     if turn.errors:
         raise TurnFailed("the turn failed", [error for error in turn.errors if isinstance(error, Exception)])
     return outputs

@@ -57,7 +57,7 @@ async def once(session: Session, step: int, then: Callable[[OpenTurn], object]) 
     """One live turn with a barge-in; at a step of its tasks, `then` happens to it."""
     events: list[Event] = []
     async with session.live() as turn:
-        instrument = At(session._nursery, step, lambda: then(turn) and None)
+        instrument = At(session.place.nursery, step, lambda: then(turn) and None)
         trio.lowlevel.add_instrument(instrument)
         try:
             async with trio.open_nursery() as nursery:
@@ -78,7 +78,7 @@ async def speaking(turn: OpenTurn) -> None:
 
 
 def tasks_of(session: Session) -> int:
-    return len(session._nursery.child_tasks)
+    return len(session.place.nursery.child_tasks)
 
 
 def check_order(events: list[Event]) -> None:

@@ -175,6 +175,61 @@ def test_serve_takes_the_names_and_origins_that_may_use_it(target):
             server.wait(10)
 
 
+STUBBORN = """
+import trio
+
+@module
+class Stubborn(Module[str, str]):
+    async def process(self, text: str, turn: Turn) -> str:
+        await turn.reply("taken")
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+        return text
+
+stubborn = Stubborn()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_serve_at_once_whatever_a_stage_does(target, how):
+    target.write_text(FLOW + STUBBORN)
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:stubborn", "--port", "0", "--grace", "3600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+            with urllib.request.urlopen(f"{url}/turns", b'{"user": "ann", "input": "hello"}', timeout=10) as response:
+                assert b"turn.started" in response.readline()
+                assert b"taken" in response.readline()
+                server.send_signal(how)
+                assert "Shutting down" in server.stdout.readline()
+                server.send_signal(how)
+                assert server.wait(10) == -how
+                assert "Stopped at once" in server.stdout.read()
+        finally:
+            server.kill()
+
+
+def test_serve_takes_tokens_from_a_file_and_needs_none_for_trusted_networks(target):
+    token = "a-token-of-more-than-16"
+    (target.parent / "tokens").write_text(f"# ours\n{token} ann\n")
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:flow", "--port", "0", "--host", "0.0.0.0"]
+    command += ["--tokens", str(target.parent / "tokens"), "--trust", "127.0.0.0/8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            found = next(found for line in server.stdout if (found := re.search(r"http://\S+:(\d+)", line)))
+            url, bearer = f"http://127.0.0.1:{found[1]}", {"Authorization": f"Bearer {token}"}
+            for user, headers, status in (("ann", bearer, 200), ("bob", bearer, 403), ("ann", {}, 401)):
+                body = f'{{"user": "{user}", "input": "hi"}}'.encode()
+                assert status_of(urllib.request.Request(f"{url}/turns", body, headers)) == status
+            assert status_of(urllib.request.Request(f"{url}/heartbeat?user=ann")) == 200
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
 def status_of(request: urllib.request.Request) -> int:
     try:
         with urllib.request.urlopen(request, timeout=10) as response:

@@ -242,6 +242,10 @@ MISUSES = {
         cls(body=SOUND + "    @contextmanager\n" + process("def lifespan(self) -> Iterator[None]:", "yield")),
         "X.lifespan is no context manager yet: write @asynccontextmanager above it.",
     ),
+    "a probe that is a plain function": (
+        cls(body=SOUND + process("def probe(self) -> None:", "return None")),
+        "X.probe is asked beside running turns: write async def probe(self) -> None.",
+    ),
     "options that are no attrs class": (
         cls(how="@module(options=dict)"),
         "X: options must be an attrs class, not <class 'dict'>.",

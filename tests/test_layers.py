@@ -33,13 +33,14 @@ FLOORS = {
     **dict.fromkeys(["check", "combine.timeout", "request"], 7),
     "doors": 6,
     "open_turn": 7,
-    "session": 8,
-    "service": 9,
-    "__init__": 10,
-    "cli": 11,
-    "__main__": 12,
+    "place": 8,
+    "session": 9,
+    "service": 10,
+    "__init__": 11,
+    "cli": 12,
+    "__main__": 13,
 }
-PACKAGES = {"server": 10, "client": 10, "testing": 10}
+PACKAGES = {"server": 11, "client": 11, "testing": 11}
 PUBLIC = [
     "Audio",
     "DefinitionError",
@@ -61,6 +62,7 @@ PUBLIC = [
     "RouteError",
     "Service",
     "Session",
+    "SessionBusy",
     "SessionsFull",
     "StageError",
     "StageStuck",

@@ -158,8 +158,22 @@ async def test_equal_modules_are_opened_once_also_across_flows(autojump_clock):
         assert await run_turn(services["one"]) == ["ab"]
         assert await run_turn(services["two"]) == ["bc"]
         assert services["one"].stages[1].module is services["two"].stages[0].module
-        assert services["one"].sessions is not services["two"].sessions
     assert happened().count("opened b") == 1
+
+
+async def test_a_user_has_one_turn_and_one_history_in_all_flows_that_are_opened_together(autojump_clock):
+    flows = {"one": FakeLLM("first", 1.0), "two": FakeLLM("second", 1.0)}
+    async with open_flows(flows, Limits()) as services:
+        one, two = services["one"].session("ann"), services["two"].session("ann")
+        async with one as first, two as second, first.turn("a") as running:
+            assert (await anext(running)).type == "turn.started"
+            events = [event async for event in second.turn("b")]
+            assert [event.reason async for event in running] == ["interrupted"]
+            assert events[0].turn == 2
+            assert first.history is second.history
+            assert [message.content for message in first.history.messages] == ["a", "b", "second"]
+            async with first.turn("c") as again:
+                assert await second.interrupt() == again.id
 
 
 async def test_one_flow_can_be_opened_twice_at_once(autojump_clock):
@@ -298,7 +312,7 @@ async def test_sessions_end_before_the_modules_are_released(autojump_clock):
 async def test_a_session_is_shared_by_all_who_hold_it(autojump_clock):
     async with FakeLLM("{n}").open() as service:
         async with service.session("ann") as one, service.session("ann") as two:
-            assert one is two
+            assert one.place is two.place
             assert [event.item async for event in one.turn("x")][1] == "0"
         assert service.sessions == {}
         async with service.session("ann") as fresh:
@@ -352,7 +366,7 @@ async def test_a_turn_goes_on_while_its_session_is_idle(autojump_clock):
             await anext(turn)
         await trio.sleep(6)
         async with service.session("ann") as again:
-            assert again is session
+            assert again.place is session.place
             assert (await anext(turn)).item == "x"
 
 

@@ -19,6 +19,7 @@ from ezflow import (
     Latest,
     Module,
     Outbox,
+    SessionBusy,
     StageStuck,
     Turn,
     TurnClosedError,
@@ -654,6 +655,40 @@ async def test_a_turn_that_takes_too_long_ends_with_the_reason_timeout(autojump_
         assert told(events) == ["a", " b"]
         assert (events[-1].type, events[-1].reason, events[-1].t) == ("turn.ended", "timeout", 2.5)
         assert session.history.messages[1] == Message("assistant", "a b", cut=True)
+
+
+async def test_a_live_turn_goes_on_as_long_as_it_is_fed_or_heard_and_then_ends_as_timeout(autojump_clock):
+    async with upper.open(turn_s=2.0) as service, service.session("ann") as session, session.live() as live:
+        events = []
+        for _ in range(5):
+            await trio.sleep(1.5)
+            await live.send("a")
+            events += [await anext(live) for _ in range(1 if events else 2)]
+        rest = await events_of(live)
+    assert shape(events) == ["turn.started", *["text"] * 5]
+    assert [(event.reason, event.t) for event in rest] == [("timeout", pytest.approx(9.5))]
+
+
+async def test_a_live_turn_whose_input_has_ended_has_its_time_for_the_rest(autojump_clock):
+    long = FakeLLM("a b c d e f", 1.0, 1.0)
+    async with long.open(turn_s=3.5) as service, service.session("ann") as session, session.live() as live:
+        await live.send("x")
+        await trio.sleep(2.0)
+        await live.end()
+        events = await events_of(live)
+    assert [(event.reason, event.t) for event in events][-1] == ("timeout", pytest.approx(5.5))
+
+
+async def test_as_many_hold_a_session_as_may(autojump_clock):
+    async with upper.open(max_holders=2) as service, service.session("ann"):
+        async with service.session("ann"):
+            with pytest.raises(SessionBusy, match="'ann' has 2 requests under way"):
+                async with service.session("ann"):
+                    raise AssertionError("it was let in")
+            async with service.session("bob") as other:
+                assert shape(await events_of(other.turn("x")))[-1] == "turn.ended"
+        async with service.session("ann") as again:
+            assert shape(await events_of(again.turn("x")))[-1] == "turn.ended"
 
 
 async def test_an_item_that_takes_too_long_is_an_error_of_its_stage(autojump_clock):

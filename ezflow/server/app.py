@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Blueprint, Response
+from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ..service import Service
 from .config import Settings
 from .describe import describe
-from .edges import refuse_at_the_edge
-from .ezpipe import ezpipe, module_routes
-from .replies import answer
+from .edges import Edges
+from .ezpipe import ezpipe, module_routes, refused
+from .health import Probes, health
+from .replies import REFUSED, answer, refusal
 from .socket import socket
 from .turns import turns
 
@@ -29,26 +30,32 @@ def create_app(services: Mapping[str, Service], settings: Settings, stopping: tr
     app = QuartTrio("ezflow")
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
-    refuse_at_the_edge(app, settings, stopping)
+    edges = Edges(app, settings, stopping)
+    probes = Probes(services.values(), settings.probe_s)
     first = next(iter(services))
     for name, service in services.items():
+        own = (turns(service, settings, edges), describe(service))
+        others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
+        live = socket(service, edges, stopping)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
-            own = (turns(service, settings), describe(service, settings.request), socket(service, stopping))
-            for routes in (*own, ezpipe(service, settings), *module_routes(service)):
-                _register(app, routes, prefix)
+            for routes in own:
+                edges.register(routes, prefix, "own")
+            for routes in others:
+                edges.register(routes, prefix, "ezpipe")
+            edges.register(live, prefix, "socket")
+            of = [service] if prefix else services.values()
+            edges.register(health(of, probes, edges), prefix, "all")
+
+    async def refuse(error: Exception) -> Response:
+        return refused(error) if edges.audience == "ezpipe" else refusal(error)
+
+    for kind in REFUSED:
+        app.register_error_handler(kind, refuse)
 
     @app.errorhandler(HTTPException)
-    async def refuse(error: HTTPException) -> Response:
-        body = {"error": error.name.replace(" ", ""), "message": error.description or error.name}
-        return answer(body, error.code or 500)
-
-    @app.after_request
-    async def safe(response: Response) -> Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        return response
+    async def fail(error: HTTPException) -> Response:
+        message = error.description or error.name
+        body = {"error": error.name.replace(" ", ""), "message": message}
+        return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500)
 
     return app
-
-
-def _register(app: QuartTrio, routes: Blueprint, prefix: str) -> None:
-    app.register_blueprint(routes, url_prefix=prefix or None, name=f"{prefix.strip('/')}_{routes.name}")

@@ -1,29 +1,53 @@
-"""What a server is told: where it listens, and its bounds."""
+"""What a server is told: where it listens, whom it serves, and its bounds."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import attrs
 
 from ..errors import EzflowError
-from ..instrument import Instrument
 from ..open_turn import Limits
 from .ezpipe_request import EZPipeRequest
+from .tokens import Token, read_tokens, tokens_of_environment
 
 __all__ = ["Settings"]
 
 MIB = 1024 * 1024
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _positive(settings: object, field: attrs.Attribute[Any], value: float) -> None:
+    if not value > 0:
+        raise EzflowError(f"{field.name}={value} was given, but more than 0 is needed.")
+
+
+def _networks(given: Any) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network) for network in given)
+    except ValueError as error:
+        raise EzflowError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """A server's settings. It listens on loopback unless `insecure` says that anybody may come.
+class Settings(Limits):
+    """A server's settings, the limits of its services among them (`ezflow.service.Limits`).
 
-    `max_body`: bytes of a request's body. `max_sessions`: users at once. `idle_s`: how long a user's history is
-    kept after the last request. `turn_s`: how long a turn may take. `grace_s`: how long running turns may go on
-    after SIGTERM. `origins`: the web sites whose pages may use the server ("https://app.example"), besides its own;
-    `hosts`: the names under which it may be called, besides `host` and those of this machine.
+    Where: `host`, `port`. It listens on loopback, unless there are tokens, or `insecure` says that anybody may come.
+
+    Whom: `tokens`, each a line "TOKEN [USER ...]" (`ezflow.server.tokens`), by default those of `EZFLOW_TOKENS` and
+    of the file `EZFLOW_TOKENS_FILE`; with none, everybody who reaches it. `trusted`: networks ("10.0.0.0/8") from
+    which EZPipe's routes take requests without one. `origins`: the web sites whose pages may use the server
+    ("https://app.example"), besides its own; `hosts`: the names under which it may be called, besides `host` and
+    those of this machine.
+
+    How much: `max_body`: bytes of a request's body; `max_message`: of a WebSocket message. `max_sessions`: users at
+    once, each with `max_holders` requests and sockets. `rate_per_s`, `rate_burst`: requests of one user.
+    `turn_s`: how long a turn may take (a live turn: be silent on both sides); `idle_s`: how long a user's history is
+    kept after the last request. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a
+    module's health probe may take.
+
     `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of
     `POST /input`, an attrs class that derives from `EZPipeRequest`.
     """
@@ -31,15 +55,18 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = attrs.field(default=3421, validator=[attrs.validators.ge(0), attrs.validators.le(65535)])
     insecure: bool = False
-    max_body: int = 32 * MIB
-    max_sessions: int = 1000
+    tokens: tuple[Token, ...] = attrs.field(factory=tokens_of_environment, converter=read_tokens, repr=False)
+    trusted: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    max_body: int = attrs.field(default=32 * MIB, validator=_positive)
+    max_message: int = attrs.field(default=8 * MIB, validator=_positive)
+    rate_per_s: float = attrs.field(default=50.0, validator=_positive)
+    rate_burst: int = attrs.field(default=200, validator=_positive)
     idle_s: float = 600.0
     turn_s: float = 600.0
     grace_s: float = 5.0
-    origins: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    debug: bool = False
-    instruments: tuple[Instrument, ...] = ()
+    probe_s: float = attrs.field(default=2.0, validator=_positive)
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
 
@@ -50,25 +77,16 @@ class Settings:
                 f"class {self.request.__name__}(EZPipeRequest)."
             )
         attrs.resolve_types(self.request)  # a name in it that does not exist is known at the start
-        if not (self.insecure or is_loopback(self.host)):
+        if not (self.insecure or self.tokens or is_loopback(self.host)):
             raise EzflowError(
-                f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: "
-                "leave it at 127.0.0.1 behind a proxy, or say insecure=True (--insecure)."
+                f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: give it "
+                "tokens (EZFLOW_TOKENS, --tokens FILE), leave it at 127.0.0.1 behind a proxy, or say insecure=True "
+                "(--insecure)."
             )
 
     @property
     def bind(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(
-            turn_s=self.turn_s,
-            max_sessions=self.max_sessions,
-            idle_s=self.idle_s,
-            debug=self.debug,
-            instruments=self.instruments,
-        )
 
 
 def is_loopback(host: str) -> bool:

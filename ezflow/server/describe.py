@@ -1,50 +1,28 @@
-"""What a server says of itself: `GET /flow`, `/schema`, `/health/live`, `/health/ready`."""
+"""What a server says of a flow: `GET /flow`, and the schemas of what it takes and gives."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from ..items import Audio, Utterance
 from ..ports import show
 from ..service import Service
 from ..stage import Stage, heads
-from .ezpipe_request import EZPipeRequest, body_schema
 from .replies import answer
 
 __all__ = ["describe", "events_schema", "flow_description", "request_schema"]
 
 
-def describe(service: Service, body: type[EZPipeRequest] = EZPipeRequest) -> Blueprint:
-    """The routes that describe a flow; `body` is what `POST /input` takes."""
+def describe(service: Service) -> Blueprint:
+    """The route that describes a flow."""
     routes = Blueprint("describe", __name__)
 
     @routes.get("/flow")
     async def get_flow() -> Response:
         return answer(flow_description(service))
-
-    @routes.get("/schema")
-    async def get_schema() -> Response:
-        of = request.args.get("of", "input")
-        if of == "input":
-            return answer(body_schema(body, service.stages, heads(service.flow)[0]))
-        if of == "turns":
-            return answer(request_schema(service))
-        if of == "events":
-            return answer(events_schema(service))
-        known = "input (what POST /input takes, as without it), turns or events"
-        return answer({"error": "InputError", "path": "of", "message": f"{of!r} was given, but {known} is needed"}, 422)
-
-    @routes.get("/health/live")
-    async def get_live() -> Response:
-        return answer({"status": "live"})
-
-    @routes.get("/health/ready")
-    async def get_ready() -> Response:
-        # The server listens only when every module is open, so answering at all is being ready.
-        return answer({"status": "ready", "stages": [stage.name for stage in service.stages]})
 
     return routes
 

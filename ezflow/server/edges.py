@@ -1,50 +1,150 @@
-"""What is refused before any route is asked: the page of a foreign site, and new turns when the server shuts down.
+"""What is refused before a route does anything: strangers, the pages of foreign sites, too many requests, new turns
+when the server shuts down.
 
-A browser lets every page send requests to this machine. It says from which site in `Origin`; and in `Host`, by
-which name a page reached the server, though its owner may have pointed that name at 127.0.0.1 (DNS rebinding).
+A browser lets every page send requests to this machine. It says from which site in `Origin` and `Sec-Fetch-Site`;
+and in `Host`, by which name a page reached the server, though its owner may have pointed that name at 127.0.0.1 (DNS
+rebinding).
 """
 
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 from urllib.parse import urlsplit
 
 import trio
-from quart import Quart, Response, request, websocket
-from werkzeug.datastructures import Headers
+from quart import Blueprint, Quart, Response, g, request, websocket
+from quart.wrappers import Request, Websocket
 
+from . import tokens
 from .config import Settings, is_loopback
-from .replies import answer
+from .rates import Rates
+from .replies import Forbidden, ShuttingDown, TooManyRequests, Unauthorized
 
-__all__ = ["refuse_at_the_edge"]
+__all__ = ["Edges"]
+
+# Whom a route is for. All: everybody. EZPipe: its clients too, which have no token. Socket: it refuses by its closing
+# code. Own: who has a token, if there are any.
+Audience = Literal["all", "ezpipe", "socket", "own"]
+
+METHODS = "GET, POST, DELETE, OPTIONS"
+HEADERS = "Authorization, Content-Type, Accept, Last-Event-ID"
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
-def refuse_at_the_edge(app: Quart, settings: Settings, stopping: trio.Event) -> None:
-    """Have the application refuse these requests and WebSockets: 403, or 503 when `stopping` is set."""
+class Edges:
+    """Stands before every route of an application; a route that knows its user asks it to `admit` them."""
 
-    @app.before_request
-    async def refuse_request() -> Response | None:
-        return _foreign(request.headers, settings) or (_too_late() if stopping.is_set() else None)
+    def __init__(self, app: Quart, settings: Settings, stopping: trio.Event) -> None:
+        self._app = app
+        self._settings = settings
+        self._stopping = stopping
+        self._rates = Rates(settings.rate_per_s, settings.rate_burst)
+        self._audiences: dict[str, Audience] = {}
+        app.before_request(self._refuse_request)
+        app.before_websocket(self._refuse_websocket)
+        app.after_request(self._finish)
 
-    @app.before_websocket
-    async def refuse_websocket() -> Response | None:
-        return _foreign(websocket.headers, settings)
+    def register(self, routes: Blueprint, prefix: str, audience: Audience) -> None:
+        """Add routes under a prefix, for that audience."""
+        name = f"{prefix.strip('/')}_{routes.name}"
+        self._app.register_blueprint(routes, url_prefix=prefix or None, name=name)
+        self._audiences[name] = audience
 
+    def admit(self, user: str, *, counts: bool = True) -> None:
+        """Let a request through that is for this user. Raises: Forbidden; TooManyRequests, if it `counts`."""
+        token: tokens.Token | None = g.get("token")
+        if token is not None and not token.stands_for(user):
+            raise Forbidden(f"this token does not stand for user {user!r}.")
+        if counts and (wait_s := self._rates.wait_s(user)):
+            raise TooManyRequests(user, wait_s)
 
-def _foreign(headers: Headers, settings: Settings) -> Response | None:
-    host, origin = headers.get("Host", ""), headers.get("Origin")
-    if host and not _is_ours(_name(host), settings):
-        return _forbidden(f"Host {host!r} is none of this server's names: list it in Settings.hosts.")
-    if origin is None or origin in settings.origins or origin.lower().partition("://")[2] == host.lower() != "":
+    @property
+    def stopping(self) -> bool:
+        """Is the server shutting down?"""
+        return self._stopping.is_set()
+
+    @property
+    def knows(self) -> bool:
+        """Has the asker shown a token, or is none needed?"""
+        return not self._settings.tokens or g.get("token") is not None
+
+    @property
+    def audience(self) -> Audience:
+        """Whom the route is for that is asked for."""
+        audience: Audience = g.get("audience", "own")
+        return audience
+
+    async def _refuse_request(self) -> Response | None:
+        audience = self._identify(request)
+        self._refuse_foreign(request)
+        if request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": METHODS})
+        if not (self.knows or audience == "all" or (audience == "ezpipe" and self._is_trusted())):
+            raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
+        if "user" in request.args:
+            self.admit(request.args["user"], counts=False)
+        if self.stopping and request.method == "POST" and not request.path.endswith("/interrupt"):
+            raise ShuttingDown
         return None
-    return _forbidden(f"a page of {origin!r} may not use this server: list its site in Settings.origins.")
 
+    async def _refuse_websocket(self) -> None:
+        audience = self._identify(websocket)
+        self._refuse_foreign(websocket)
+        if not self.knows and audience != "socket":
+            raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
 
-def _name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    async def _finish(self, response: Response) -> Response:
+        for name, value in SAFE.items():
+            response.headers.setdefault(name, value)
+        if self._settings.origins:
+            response.vary.add("Origin")
+            if (origin := request.headers.get("Origin")) in self._settings.origins:
+                response.headers["Access-Control-Allow-Origin"] = origin
+                if request.method == "OPTIONS":
+                    response.headers["Access-Control-Allow-Methods"] = METHODS
+                    response.headers["Access-Control-Allow-Headers"] = HEADERS
+                    response.headers["Access-Control-Max-Age"] = "600"
+        return response
+
+    def _identify(self, asked: Request | Websocket) -> Audience:
+        """Remember whose request it is; say for whom the route is that it asks for."""
+        scheme, _, secret = asked.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":  # a browser's WebSocket can send no such header
+            offered = asked.headers.get("Sec-WebSocket-Protocol", "").split(",")
+            secret = next((part.strip()[6:] for part in offered if part.strip().startswith("token.")), "")
+        g.token = tokens.find(self._settings.tokens, secret.strip())
+        g.audience = next((self._audiences[name] for name in asked.blueprints if name in self._audiences), "own")
+        return self.audience
+
+    def _refuse_foreign(self, asked: Request | Websocket) -> None:
+        """Refuse the page of a foreign site, and a name that is not the server's. Raises: Forbidden."""
+        host, origin = asked.headers.get("Host", ""), asked.headers.get("Origin")
+        if host and not _is_ours(_name(host), self._settings):
+            raise Forbidden(f"Host {host!r} is none of this server's names: list it in Settings.hosts (--allow-host).")
+        is_own = host != "" and (origin or "").lower().partition("://")[2] == host.lower()
+        if origin is not None and origin not in self._settings.origins and not is_own:
+            raise Forbidden(f"a page of {origin!r} may not use this server: list its site in Settings.origins.")
+        # Neither an image nor a link says whose page it is on; a link to what can only be looked at does no harm.
+        unsaid = origin is None and asked.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        if unsaid and (asked.headers.get("Sec-Fetch-Mode") != "navigate" or self.audience == "ezpipe"):
+            raise Forbidden("another site's page may not use this route.")
+
+    def _is_trusted(self) -> bool:
+        """Does the connection come from a network whose EZPipe clients need no token?"""
+        try:
+            address = ipaddress.ip_address(request.remote_addr or "")
+        except ValueError:
+            return False  # a Unix socket has none
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return any(mapped in network for network in self._settings.trusted)
 
 
 def _is_ours(name: str, settings: Settings) -> bool:
@@ -56,12 +156,8 @@ def _is_ours(name: str, settings: Settings) -> bool:
         return False
 
 
-def _too_late() -> Response | None:
-    path = request.path
-    if path.endswith("/health/ready") or (request.method == "POST" and not path.endswith("/interrupt")):
-        return answer({"error": "ShuttingDown", "message": "the server is shutting down."}, 503, Retry_After="1")
-    return None
-
-
-def _forbidden(message: str) -> Response:
-    return answer({"error": "Forbidden", "message": message}, 403)
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

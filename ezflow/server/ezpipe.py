@@ -5,11 +5,13 @@ A reply is a stream of bare JSON objects, a line and an HTTP chunk each, that en
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
 import attrs
+import msgspec
 from quart import Blueprint, Response, request
 
 from ..errors import InputError
@@ -21,63 +23,81 @@ from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads, stages_of
 from .config import Settings
+from .describe import events_schema, request_schema
+from .edges import Edges
 from .ezpipe_replies import RATE_HZ, Replies, at_24_khz, audio_line, error_line, gives_audio, text_line, text_stages
-from .ezpipe_request import NO_USER, EZPipeRequest, read_options, read_request, read_sound, takes_sound
+from .ezpipe_request import NO_USER, EZPipeRequest, body_schema, read_options, read_request, read_sound, takes_sound
 from .ezpipe_speech import Speech
-from .replies import REFUSED, BadRequest, answer, read_json
+from .health import Probes
+from .replies import BadRequest, answer, headers_of, read_body, read_json, status_of
 
-__all__ = ["EZPipeRequest", "ezpipe", "module_routes"]
+__all__ = ["EZPipeRequest", "ezpipe", "module_routes", "refused"]
+
+log = logging.getLogger("ezflow.server")
 
 END = "ENDASR"
 
 
-def ezpipe(service: Service, settings: Settings) -> Blueprint:
+def ezpipe(service: Service, settings: Settings, edges: Edges, probes: Probes) -> Blueprint:
     """The routes of EZPipe's API."""
     routes = Blueprint("ezpipe", __name__)
     desk = _Desk(service, settings)
 
     @routes.post("/input")
     async def post_input() -> Response:
-        try:
-            payload = await read_json(cast("type", Any), settings.max_body)
-            return await _streamed(desk.input(*read_request(payload, settings.request)))
-        except REFUSED as error:
-            return refused(error)
+        payload = await read_json(cast("type", Any), settings.max_body)
+        body, given = read_request(payload, settings.request)
+        edges.admit(body.user)
+        return await _streamed(desk.input(body, given))
 
     @routes.post("/awake")
     async def post_awake() -> Response:
-        try:
-            return await _streamed(desk.greet(_user(), request.args.get("voice")))
-        except REFUSED as error:
-            return refused(error)
+        return await _streamed(desk.greet(_user(edges), request.args.get("voice")))
 
     @routes.get("/heartbeat")
     async def get_heartbeat() -> Response:
-        try:
-            if (user := _user()) in service.sessions:
-                async with service.session(user):
-                    pass  # who held it just now, keeps it
-            return answer(None)
-        except REFUSED as error:
-            return refused(error)
+        if (user := _user(edges)) in service.sessions:
+            async with service.session(user):
+                pass  # who held it just now, keeps it
+        await probes.ask([service])  # what does not answer is in the log, and in /health/ready
+        return answer(None)
 
     @routes.get("/interrupt_talk")
     async def get_interrupt_talk() -> Response:
-        try:
-            user = _user()
-            await desk.interrupt(user)
-            return answer({"status": "success", "message": f"已中断用户 {user} 的所有请求"})
-        except REFUSED as error:
-            return refused(error)
+        user = _user(edges)
+        await desk.interrupt(user)
+        return answer({"status": "success", "message": f"已中断用户 {user} 的所有请求"})
+
+    @routes.get("/schema")
+    async def get_schema() -> Response:
+        of = request.args.get("of", "input")
+        if of == "turns":
+            return answer(request_schema(service))
+        if of == "events":
+            return answer(events_schema(service))
+        if of != "input":
+            known = "input (what POST /input takes, as without it), turns or events"
+            raise InputError("of", f"{of!r} was given, but {known} is needed")
+        return answer(body_schema(settings.request, service.stages, heads(service.flow)[0]))
 
     return routes
 
 
-def module_routes(service: Service) -> list[Blueprint]:
+def module_routes(service: Service, settings: Settings, edges: Edges) -> list[Blueprint]:
     """The routes that modules bring: a module may define `routes(self) -> quart.Blueprint`.
 
-    It is asked once it is open; a module that stands at several stages is asked once.
+    It is asked once it is open; a module that stands at several stages is asked once. A body's `user` is held
+    against the asker's token, as the `user` of a query is for every route.
     """
+
+    async def admit() -> None:
+        data = await read_body(settings.max_body)
+        request.body.append(data)  # for the route itself
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            body = msgspec.json.decode(data)
+            if isinstance(body, dict) and isinstance(user := body.get("user"), str):
+                edges.admit(user)
+
     modules = {id(stage.module): stage for stage in service.stages}
     found = []
     for stage in modules.values():
@@ -85,37 +105,49 @@ def module_routes(service: Service) -> list[Blueprint]:
         if callable(routes):
             blueprint = cast("Blueprint", routes())
             blueprint.name = f"{stage.name}_{blueprint.name}"
+            blueprint.before_request(admit)
             found.append(blueprint)
     return found
 
 
 def refused(error: Exception) -> Response:
     """The response to one of REFUSED, as EZPipe's clients know it."""
-    if isinstance(error, BadRequest):
-        status = error.status if str(error) == NO_USER or error.status != 400 else 422
-        return answer({"detail": str(error)}, status)
-    if isinstance(error, InputError):
-        path = "Input" if error.path == "input" else error.path
-        return answer({"detail": f"{path}: {error.problem}"}, 422)
-    if isinstance(error, LookupError | TypeError):  # EntryError, ItemTypeError
-        return answer({"detail": str(error)}, 422)
-    return answer({"detail": str(error)}, 503, Retry_After="1")
+    status, detail = status_of(error), str(error)
+    if status == 400 and detail != NO_USER:
+        status = 422
+    if isinstance(error, InputError) and error.path == "input":
+        detail = f"Input: {error.problem}"
+    return answer({"detail": detail}, status, **headers_of(error))
 
 
-def _user() -> str:
+def _user(edges: Edges) -> str:
     user = request.args.get("user", "")
     if not user:
-        raise BadRequest(400, NO_USER)
-    return EZPipeRequest(user=user, Input="").user
+        raise BadRequest(NO_USER)
+    edges.admit(EZPipeRequest(user=user, Input="").user)
+    return user
 
 
 async def _streamed(lines: AsyncGenerator[bytes, None]) -> Response:
     """A response of a generator that has begun: such a one is closed when the client goes away."""
+    lines = _to_the_end(lines)
     await anext(lines)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    headers = {"X-Accel-Buffering": "no"}
     response = Response(lines, content_type="text/event-stream; charset=utf-8", headers=headers)
     response.timeout = None  # Quart would end a long reply silently after 60 s
     return response
+
+
+async def _to_the_end(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same lines; whatever fails after the first, the last one says so."""
+    async with aclosing(lines):
+        yield await anext(lines)
+        try:
+            async for line in lines:
+                yield line
+        except Exception as error:
+            log.error("a reply failed", exc_info=error)
+            yield error_line(None, type(error).__name__, str(error) or type(error).__name__)
 
 
 @attrs.frozen
@@ -203,7 +235,7 @@ class _Desk:
             if speech is None or not speech.takes(session, way.head.index):
                 speech = self._begin(session, way, options, replies)
             if speech.bytes + len(piece.pcm) > self._settings.max_body:
-                raise BadRequest(413, f"an utterance has at most {self._settings.max_body} bytes: send {END}.")
+                raise BadRequest(f"an utterance has at most {self._settings.max_body} bytes: send {END}.", 413)
             lines = await speech.append(piece)
             if speech.over and self._open.get(user) is speech:
                 del self._open[user]

@@ -51,7 +51,7 @@ def read_request(payload: object, cls: type[R]) -> tuple[R, dict[str, Any]]:
     Raises: BadRequest without a user; InputError with the path.
     """
     if isinstance(payload, Mapping) and payload.get("user") in (None, ""):
-        raise BadRequest(400, NO_USER)
+        raise BadRequest(NO_USER)
     request: R = structure(_known(payload, cls), cls, "")
     given = dict(payload) if isinstance(payload, Mapping) else {}
     own = attrs.fields_dict(EZPipeRequest)

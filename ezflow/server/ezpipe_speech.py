@@ -48,12 +48,12 @@ class Speech:
 
     def takes(self, session: Session, entry: int) -> bool:
         """May more be appended, by this session and for this entry?"""
-        return not self.over and self.session is session and self.entry == entry
+        return not self.over and self.session.place is session.place and self.entry == entry
 
     @property
     def over(self) -> bool:
         """Has its turn ended, by itself or by another one?"""
-        return self._ended or self._turn.over or self.session.closing
+        return self._ended or self._turn.over or self.session.place.closing
 
     async def append(self, piece: Audio) -> list[bytes]:
         """Take a piece; give the lines that there are so far. Raises: what starting a turn raises."""

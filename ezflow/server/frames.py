@@ -90,7 +90,7 @@ def read_frame(message: str) -> Frame:
     try:
         payload = msgspec.json.decode(message)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequest(400, f"the frame is not JSON: {error}.") from error
+        raise BadRequest(f"the frame is not JSON: {error}.") from error
     if not isinstance(payload, dict):
         raise InputError("frame", f"{_brief(payload)} was given, but an object with a type is needed")
     if "type" not in payload:

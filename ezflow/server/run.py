@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,8 +12,8 @@ import trio
 
 from ..errors import StageStuck, flat
 from ..flow import Flow
-from ..service import Service, open_flows
-from ..session import Session
+from ..place import Place, Places
+from ..service import open_flows
 from .app import create_app
 from .config import Settings
 from .guard import GuardedConfig, serve
@@ -37,27 +37,29 @@ async def run(
     Raises: FlowError; ModuleOpenError; OSError if the address is taken.
     """
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    async with open_flows(named, settings.limits) as services:
+    async with open_flows(named, settings) as services:
         for name, service in services.items():
             say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
+        places = next(iter(services.values())).sessions  # those of all
         config = GuardedConfig(settings.bind)
+        config.websocket_max_message_size = settings.max_message
         stopped = trio.Event() if stop is None else stop
         app = create_app(services, settings, stopped)
         try:
             async with trio.open_nursery() as nursery:
                 if stop is None:
-                    await nursery.start(_signals, stopped)
+                    await nursery.start(_signals, stopped, say)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
                     async def drained() -> None:
                         await stopped.wait()
                         end = trio.current_time() + settings.grace_s
                         with trio.move_on_at(end - min(LAST_WORDS_S, settings.grace_s / 2)):
-                            await _released(services.values())
-                        for session in _sessions(services.values()):
-                            nursery.start_soon(_interrupt, session)
+                            await _released(places)
+                        for place in places.values():
+                            nursery.start_soon(_interrupt, place)
                         with trio.move_on_at(end):
-                            await _released(services.values())
+                            await _released(places)
                         config.graceful_timeout = max(0.0, end - trio.current_time())
 
                     await serve(app, config, shutdown_trigger=drained, task_status=task_status)
@@ -71,25 +73,25 @@ async def run(
             raise refused[0] if refused else group from None
 
 
-def _sessions(services: Iterable[Service]) -> list[Session]:
-    return [session for service in services for session in service.sessions.values()]
-
-
-async def _released(services: Iterable[Service]) -> None:
+async def _released(places: Places) -> None:
     """Wait until nobody holds a session: no turn runs whose client is still told of it."""
-    while any(session.leases for session in _sessions(services)):  # noqa: ASYNC110
+    while any(place.leases for place in places.values()):  # noqa: ASYNC110
         await trio.sleep(0.02)  # sessions come and go: there is no one event to wait for
 
 
-async def _interrupt(session: Session) -> None:
+async def _interrupt(place: Place) -> None:
     with suppress(StageStuck):  # it is logged
-        await session.interrupt()
+        await place.interrupt()
 
 
-async def _signals(stopped: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+async def _signals(stopped: trio.Event, say: Callable[[str], None], task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        async for _ in signals:
+        async for signum in signals:
             if stopped.is_set():
-                raise KeyboardInterrupt  # a second signal does not wait
+                # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
+                say("Stopped at once")
+                signal.signal(signum, signal.SIG_DFL)
+                signal.raise_signal(signum)
+            say("Shutting down: running turns may finish (a second signal stops at once)")
             stopped.set()

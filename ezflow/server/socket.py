@@ -18,7 +18,7 @@ import trio
 from quart import Blueprint, websocket
 
 from ..convert import decode
-from ..errors import EntryError, InputError, ItemTypeError, SessionsFull, StageStuck, TurnClosedError, flat
+from ..errors import EntryError, InputError, ItemTypeError, SessionBusy, SessionsFull, StageStuck, TurnClosedError, flat
 from ..flow import cut
 from ..items import Audio
 from ..open_turn import OpenTurn
@@ -27,9 +27,10 @@ from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads
 from .describe import flow_description
+from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
-from .replies import REFUSED
+from .replies import REFUSED, BadRequest, Refused, TooManyRequests, Unauthorized
 
 __all__ = ["socket"]
 
@@ -47,7 +48,7 @@ LINGER_S = 1.0
 LAST_WORDS_S = 1.0
 
 
-def socket(service: Service, stopping: trio.Event) -> Blueprint:
+def socket(service: Service, edges: Edges, stopping: trio.Event) -> Blueprint:
     """The WebSocket route of a flow. When `stopping` is set, every socket is closed with 1001."""
     routes = Blueprint("socket", __name__)
 
@@ -56,10 +57,14 @@ def socket(service: Service, stopping: trio.Event) -> Blueprint:
         offered = websocket.requested_subprotocols
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
         user = websocket.args.get("user", "")
-        if 1 <= len(user) <= USER_CHARS:
-            await _serve(service, user, stopping)
+        try:
+            _check(user, edges)
+        except TooManyRequests as error:
+            await websocket.close(1013, _reason(error))
+        except Refused as error:
+            await websocket.close(1008, _reason(error))
         else:
-            await websocket.close(1008, f"/ws?user=NAME is needed, of 1 to {USER_CHARS} characters")
+            await _serve(service, user, edges, stopping)
         with trio.move_on_after(LINGER_S):
             while True:  # until the client has closed it, too: then Quart cancels this
                 await websocket.receive()
@@ -67,10 +72,23 @@ def socket(service: Service, stopping: trio.Event) -> Blueprint:
     return routes
 
 
-async def _serve(service: Service, user: str, stopping: trio.Event) -> None:
+def _check(user: str, edges: Edges) -> None:
+    if not edges.knows:
+        raise Unauthorized(f"a token is needed: offer the subprotocols {SUBPROTOCOL}, token.TOKEN")
+    if not 1 <= len(user) <= USER_CHARS:
+        raise BadRequest(f"/ws?user=NAME is needed, of 1 to {USER_CHARS} characters")
+    edges.admit(user)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a socket is closed, in the 123 bytes that a closing frame has for it."""
+    return str(error).encode()[:123].decode(errors="ignore")
+
+
+async def _serve(service: Service, user: str, edges: Edges, stopping: trio.Event) -> None:
     try:
         async with service.session(user) as session, trio.open_nursery() as nursery:
-            conversation = Conversation(service, session)
+            conversation = Conversation(service, session, edges)
             nursery.start_soon(conversation.write)
             nursery.start_soon(conversation.perform)
             nursery.start_soon(conversation.read)
@@ -78,8 +96,8 @@ async def _serve(service: Service, user: str, stopping: trio.Event) -> None:
             await conversation.finish()
             await websocket.close(1001, "the server is shutting down")
             nursery.cancel_scope.cancel()
-    except* SessionsFull:
-        await websocket.close(1013, "every session is taken: try again later")
+    except* (SessionsFull, SessionBusy) as full:
+        await websocket.close(1013, _reason(flat(full)[0]))
     except* Exception as faults:
         log.error("user %s: the socket failed", user, exc_info=faults)
         await websocket.close(1011, "the server failed: its log says how")
@@ -107,9 +125,10 @@ class Live:
 class Conversation:
     """One socket: what its client sends and is told, in one session."""
 
-    def __init__(self, service: Service, session: Session) -> None:
+    def __init__(self, service: Service, session: Session, edges: Edges) -> None:
         self._service = service
         self._session = session
+        self._edges = edges
         self._live: Live | None = None
         self._start, self._started = trio.open_memory_channel[Live](STARTS)
         self._say, self._said = trio.open_memory_channel[tuple[str | bytes, ...]](OUT_FRAMES)
@@ -200,6 +219,7 @@ class Conversation:
         """Make the live turn, and have the one before it ended. What does not fit leaves that one as it is."""
         if self._leaving:
             raise TurnClosedError("the server is shutting down: no turn begins any more.")
+        self._edges.admit(self._session.user)
         turn = self._session.live(entry=start.entry, options=start.options)
         stages = self._service.stages
         flow = cut(self._service.flow, entry_index(start.entry, stages), len(stages))

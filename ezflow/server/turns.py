@@ -14,8 +14,9 @@ from ..events import Event, Fault
 from ..request import entry_index
 from ..service import Service
 from .config import Settings
+from .edges import Edges
 from .encode import encode_line, encode_sse
-from .replies import REFUSED, answer, read_json, refusal
+from .replies import answer, read_json
 
 __all__ = ["InterruptRequest", "TurnRequest", "turns"]
 
@@ -44,33 +45,27 @@ class InterruptRequest:
     user: str = attrs.field(validator=_short)
 
 
-def turns(service: Service, settings: Settings) -> Blueprint:
+def turns(service: Service, settings: Settings, edges: Edges) -> Blueprint:
     """The routes that run and end turns."""
     routes = Blueprint("turns", __name__)
 
     @routes.post("/turns")
     async def post_turn() -> Response:
-        try:
-            body: TurnRequest = await read_json(TurnRequest, settings.max_body)
-            as_sse = "text/event-stream" in request.headers.get("Accept", "")
-            encode = encode_sse if as_sse else encode_line
-            lines = _lines(service, body, read_input(service, body), encode)
-            await anext(lines)
-        except REFUSED as error:
-            return refusal(error)
-        content_type = "text/event-stream" if as_sse else "application/x-ndjson"
-        response = Response(lines, content_type=content_type, headers={"Cache-Control": "no-store"})
+        body: TurnRequest = await read_json(TurnRequest, settings.max_body)
+        edges.admit(body.user)
+        as_sse = "text/event-stream" in request.headers.get("Accept", "")
+        lines = _lines(service, body, read_input(service, body), encode_sse if as_sse else encode_line)
+        await anext(lines)
+        response = Response(lines, content_type="text/event-stream" if as_sse else "application/x-ndjson")
         response.timeout = None  # Quart would end a long reply silently after 60 s
         return response
 
     @routes.post("/interrupt")
     async def post_interrupt() -> Response:
-        try:
-            body: InterruptRequest = await read_json(InterruptRequest, settings.max_body)
-            session = service.sessions.get(body.user)
-            return answer({"turn": await session.interrupt() if session is not None else None})
-        except REFUSED as error:
-            return refusal(error)
+        body: InterruptRequest = await read_json(InterruptRequest, settings.max_body)
+        edges.admit(body.user)
+        place = service.sessions.get(body.user)
+        return answer({"turn": await place.interrupt() if place is not None else None})
 
     return routes
 

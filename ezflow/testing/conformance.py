@@ -160,7 +160,7 @@ class _Suite:
             await turn.end()
 
         # Fed beside the reading: the events of a chatty module must not fill the ear meanwhile.
-        session._nursery.start_soon(_quietly, feed)
+        session.place.nursery.start_soon(_quietly, feed)
         await trio.lowlevel.checkpoint()
 
     # ---------------------------------------------------------------- the rules
@@ -336,7 +336,7 @@ class _Counter(trio.abc.Instrument):
     def _of_session(self, task: trio.lowlevel.Task) -> bool:
         nursery = task.parent_nursery
         while nursery is not None:
-            if nursery is self._session._nursery:
+            if nursery is self._session.place.nursery:
                 return True
             nursery = nursery.parent_task.parent_nursery
         return False

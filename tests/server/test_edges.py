@@ -1,13 +1,18 @@
-"""What is refused before any route: requests by a foreign site's page, and by a name that is not the server's."""
+"""What is refused before any route: foreign pages and names, requests without a token, for another user, too often."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+import trio
+from quart import Blueprint, jsonify, request
 
+from ezflow import EzflowError, Inbox, Module, Outbox, Turn, module
 from ezflow.server.config import Settings
 from ezflow.server.edges import _is_ours
+from ezflow.server.rates import USERS, Rates
+from ezflow.server.tokens import Token, find, read_tokens, tokens_of_environment
 from ezflow.testing import FakeLLM
 
 BODY = json.dumps({"user": "ann", "input": "x"}).encode()
@@ -23,7 +28,7 @@ async def status(server, method="POST", path="/turns", **headers):
     async with server.request(method, path, BODY if method == "POST" else b"", **headers) as response:
         body = await response.read()
         if response.status == 403:
-            assert json.loads(body)["error"] == "Forbidden"
+            assert path == "/input" or json.loads(body)["error"] == "Forbidden"
         return response.status
 
 
@@ -68,3 +73,230 @@ def test_a_server_on_every_address_is_called_by_any_address_and_no_unlisted_name
     assert _is_ours("box.lan", public)
     assert not _is_ours("evil.example", public)
     assert _is_ours("box.lan", Settings(host="Box.lan", insecure=True))
+
+
+CHECKED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+async def test_an_image_on_a_foreign_page_cannot_interrupt_anybody(serving):
+    async with serving(FakeLLM("hi"), origins=("https://app.example",)) as server:
+        path = "/interrupt_talk?user=ann"
+        assert await status(server, "GET", "/flow", **CHECKED) == 403
+        for headers in (CHECKED, CHECKED | {"Sec-Fetch-Site": "same-site"}, LINK):
+            async with server.request("GET", path, **headers) as response:
+                assert (response.status, list(json.loads(await response.read()))) == (403, ["detail"])
+        for headers in ({}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}):
+            assert await status(server, "GET", path, **headers) == 200
+        assert await status(server, "GET", "/flow", **LINK) == 200
+        assert await status(server, "GET", path, **CHECKED, Origin="https://app.example") == 200
+
+
+async def test_a_listed_site_may_ask_what_it_may_do_and_read_the_answer(serving):
+    listed, foreign = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    async with serving(FakeLLM("hi"), origins=("https://app.example",), tokens=[TOKEN]) as server:
+        async with server.request("OPTIONS", "/turns", **listed, **ask) as response:
+            assert response.status == 204
+            assert response.headers["access-control-allow-origin"] == "https://app.example"
+            assert "POST" in response.headers["access-control-allow-methods"]
+            assert "Authorization" in response.headers["access-control-allow-headers"]
+        for headers, code in ((listed, 401), (listed | bearer(), 200)):  # a refusal can be read too
+            async with server.request("POST", "/turns", BODY, **headers) as response:
+                assert response.status == code
+                assert response.headers["access-control-allow-origin"] == "https://app.example"
+                assert response.headers["vary"] == "Origin"
+        async with server.request("OPTIONS", "/turns", **foreign, **ask) as response:
+            assert response.status == 403
+            assert "access-control-allow-origin" not in response.headers
+
+
+async def test_every_response_has_safe_headers(serving):
+    async with serving(FakeLLM("hi")) as server:
+        for method, path, body in (("GET", "/flow", b""), ("POST", "/turns", BODY), ("GET", "/nowhere", b"")):
+            async with server.request(method, path, body) as response:
+                await response.read()
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert response.headers["x-frame-options"] == "DENY"
+                assert response.headers["cache-control"] == "no-store"
+                assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+                assert not response.headers.keys() & {"access-control-allow-origin", "server"}
+
+
+TOKEN, OTHER = "a-token-of-more-than-16", "another-token-of-a-team"
+
+
+def bearer(token=TOKEN):
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer("wrong"),
+        bearer(TOKEN[:-1]),
+        {"Authorization": TOKEN},
+        {"Authorization": f"Basic {TOKEN}"},
+    ],
+)
+async def test_without_a_token_that_counts_nothing_is_told_but_that_the_server_is_up(serving, headers):
+    async with serving({"a": FakeLLM("hi"), "b": FakeLLM("ho")}, tokens=[TOKEN]) as server:
+        for method, path in (("POST", "/turns"), ("POST", "/b/interrupt"), ("GET", "/flow"), ("GET", "/nowhere")):
+            async with server.request(method, path, BODY if method == "POST" else b"", **headers) as response:
+                assert response.status == 401
+                assert response.headers["www-authenticate"] == "Bearer"
+                assert json.loads(await response.read())["error"] == "Unauthorized"
+        for method, path in (("POST", "/input"), ("GET", "/b/interrupt_talk?user=ann"), ("GET", "/schema")):
+            async with server.request(method, path, BODY if method == "POST" else b"", **headers) as response:
+                assert (response.status, list(json.loads(await response.read()))) == (401, ["detail"])
+        for path in ("/health/live", "/health/ready", "/b/health/ready"):
+            assert await status(server, "GET", path, **headers) == 200
+
+
+async def test_a_token_lets_in_and_its_users_are_the_only_ones_it_stands_for(serving):
+    async with serving(FakeLLM("hi"), tokens=[TOKEN, f"{OTHER} ann team-*"]) as server:
+        for user, code in (("ann", 200), ("team-7", 200), ("bob", 403), ("Ann", 403)):
+            body = json.dumps({"user": user, "input": "x"}).encode()
+            named = json.dumps({"user": user, "Input": "x"}).encode()
+            for path, sent in (("/turns", body), ("/input", named), ("/interrupt", b'{"user": "%s"}' % user.encode())):
+                async with server.request("POST", path, sent, **bearer(OTHER)) as response:
+                    assert response.status == code, path
+                async with server.request("POST", path, sent, **bearer()) as response:
+                    assert response.status == 200, path
+            for path in ("/heartbeat", "/interrupt_talk"):
+                async with server.request("GET", f"{path}?user={user}", **bearer(OTHER)) as response:
+                    assert response.status == code, path
+
+
+async def test_trusted_networks_need_no_token_for_ezpipes_routes_alone(serving):
+    async with serving(FakeLLM("hi"), tokens=[TOKEN], trusted=["127.0.0.0/8"]) as server:
+        assert await status(server, "GET", "/heartbeat?user=ann") == 200
+        assert await status(server, "GET", "/schema") == 200
+        assert await status(server, "GET", "/flow") == 401
+        assert await status(server, "POST", "/turns") == 401
+    async with serving(FakeLLM("hi"), tokens=[TOKEN], trusted=["10.0.0.0/8", "2001:db8::/32"]) as server:
+        assert await status(server, "GET", "/heartbeat?user=ann", **{"Remote-Addr": "10.0.0.1"}) == 401
+
+
+@module
+class Keeps(Module[str, str]):
+    """Brings a route of its own, as the Dify module does."""
+
+    def routes(self) -> Blueprint:
+        routes = Blueprint("keeps", __name__)
+
+        @routes.delete("/conversations/delete")
+        async def delete_conversation():
+            return jsonify(await request.get_json())
+
+        return routes
+
+    async def run(self, inbox: Inbox[str], outbox: Outbox[str], turn: Turn) -> None:
+        async for item in inbox:
+            await outbox.send(item)
+
+
+async def test_a_modules_routes_are_for_a_tokens_users_alone_too(serving):
+    async with serving(Keeps(), tokens=[f"{OTHER} ann"], max_body=100) as server:
+        for user, code in (("ann", 200), ("bob", 403)):
+            body = json.dumps({"user": user, "conversation_id": "c"}).encode()
+            headers = bearer(OTHER) | {"Content-Type": "application/json"}
+            async with server.request("DELETE", "/conversations/delete", body, **headers) as response:
+                assert response.status == code
+                if code == 200:
+                    assert json.loads(await response.read())["conversation_id"] == "c"
+            async with server.request("DELETE", "/conversations/delete", body) as response:
+                assert response.status == 401
+        async with server.request("DELETE", "/conversations/delete", bytes(101), **bearer(OTHER)) as response:
+            assert response.status == 413
+
+
+def test_tokens_come_from_the_environment_and_a_file_and_are_never_shown(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"# the team's\n{OTHER}  ann team-*\n\n")
+    found = tokens_of_environment({"EZFLOW_TOKENS": f"{TOKEN};  {TOKEN}2 bob\n", "EZFLOW_TOKENS_FILE": str(file)})
+    assert [token.users for token in found] == [("*",), ("bob",), ("ann", "team-*")]
+    assert tokens_of_environment({}) == ()
+    assert find(found, OTHER) is found[2]
+    assert find(found, OTHER.upper()) is None
+    settings = Settings(tokens=[TOKEN])
+    assert TOKEN not in repr(settings) + repr(found)
+    assert Settings(host="0.0.0.0", tokens=[TOKEN]).host == "0.0.0.0"
+
+
+def test_the_environments_tokens_hold_for_a_server_that_is_given_none(monkeypatch):
+    monkeypatch.setenv("EZFLOW_TOKENS", TOKEN)
+    assert find(Settings().tokens, TOKEN)
+    assert Settings(tokens=()).tokens == ()
+
+
+@pytest.mark.parametrize("line", ["short", "with-a-comma,in-between-it", "a-token-of-ümlauts-here"])
+def test_what_can_be_guessed_or_cannot_be_sent_is_no_token(line):
+    with pytest.raises(EzflowError) as caught:
+        read_tokens([line])
+    assert line not in str(caught.value)
+    assert "at least 16" in str(caught.value)
+
+
+def test_every_token_is_compared_whichever_fits(monkeypatch):
+    compared = []
+    monkeypatch.setattr("ezflow.server.tokens.hmac.compare_digest", lambda a, b: compared.append((a, b)) or a == b)
+    tokens = read_tokens([TOKEN, OTHER])
+    assert find(tokens, TOKEN) is tokens[0]
+    assert [a for a, _ in compared] == [token.digest for token in tokens]
+    assert len({len(part) for pair in compared for part in pair}) == 1
+
+
+def test_a_network_that_is_none_is_refused_with_the_way_to_write_one():
+    with pytest.raises(EzflowError, match=r"trusted: .*10\.0\.0\.0/8"):
+        Settings(trusted=["everywhere"])
+    assert Token.read(TOKEN).stands_for("anybody")
+
+
+async def test_a_user_who_asks_too_often_is_told_when_to_come_again_and_nobody_else(serving):
+    async with serving(FakeLLM("hi"), rate_per_s=0.01, rate_burst=3) as server:
+        for _ in range(3):
+            assert await status(server) == 200
+        async with server.request("POST", "/turns", BODY) as response:
+            refused = json.loads(await response.read())
+            assert (response.status, refused["error"]) == (429, "TooManyRequests")
+            assert 95 <= int(response.headers["retry-after"]) <= 100
+        async with server.request("POST", "/input", b'{"user": "ann", "Input": "x"}') as response:
+            assert (response.status, list(json.loads(await response.read()))) == (429, ["detail"])
+        assert (await server.turn(user="bob", input="x"))[-1]["reason"] == "done"
+
+
+async def test_fifty_users_behind_one_address_and_one_in_quick_succession_are_within_the_rate(serving):
+    async with serving(FakeLLM("hi")) as server:
+        for _ in range(50):
+            assert await status(server) == 200
+
+        async def ask(user: str) -> None:
+            for _ in range(3):
+                assert (await server.turn(user=user, input="x"))[-1]["reason"] == "done"
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(ask, f"user{number}")
+
+
+async def test_a_rate_is_so_many_at_once_and_so_many_a_second(autojump_clock):
+    rates = Rates(per_s=2.0, burst=3)
+    assert [rates.wait_s("ann") for _ in range(3)] == [0.0] * 3
+    assert rates.wait_s("ann") == rates.wait_s("ann") == pytest.approx(0.5)
+    assert rates.wait_s("bob") == 0.0
+    await trio.sleep(0.5)
+    assert rates.wait_s("ann") == 0.0
+    assert rates.wait_s("ann") > 0.0
+    await trio.sleep(60)
+    assert [rates.wait_s("ann") for _ in range(4)].count(0.0) == 3
+
+
+async def test_users_who_do_not_ask_any_more_are_forgotten(autojump_clock):
+    rates = Rates(per_s=1.0, burst=3)
+    for number in range(USERS):
+        rates.wait_s(str(number))
+    await trio.sleep(1.0)
+    rates.wait_s("one more")
+    assert set(rates._empty_at) == {"one more"}

@@ -18,7 +18,7 @@ from ezflow import Audio, EzflowError, Inbox, Module, Outbox, Transcript, Turn, 
 from ezflow.events import event
 from ezflow.server.ezpipe import EZPipeRequest
 from ezflow.server.ezpipe_replies import at_24_khz, straight_lines
-from ezflow.testing import Failing, FakeLLM, FakeTTS
+from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS
 
 CANONICAL = {
     "streamly": True, "user": "user", "Input": "介绍下你自己", "text": "…", "Entry": 0, "temperature": 1,
@@ -640,6 +640,26 @@ async def test_a_greeting_without_speech_is_text_alone_and_a_failure_is_told(ser
         assert [kind for kind, _ in await client.lines("/mute/awake?user=ann")] == ["text"]
         lines = await client.lines("/hoarse/awake?user=ann")
         assert lines[1] == ("error", "hoarse: RuntimeError: hoarse")
+
+
+async def test_a_fault_of_the_server_itself_is_the_last_line_and_logged(serving, monkeypatch, caplog):
+    async def fails(self, events):
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr("ezflow.server.ezpipe.Replies.lines", fails)
+    async with serving(FakeLLM("hi {}")) as server:
+        assert await Client(server).lines(user="ann", Input="x") == [("error", "LookupError: a fault of ours")]
+    assert "a reply failed" in caplog.text
+
+
+async def test_the_same_utterance_is_appended_to_at_the_root_and_under_the_flows_name(serving):
+    piece = bytes(640).hex()
+    async with serving({"a": FakeASR(), "b": FakeASR()}) as server:
+        client = Client(server)
+        await client.lines("/a/input", user="ann", Input=piece)
+        lines = await client.lines("/input", user="ann", Input="ENDASR")
+        assert lines[-1][1]["Is_End"]
+        assert (await server.json("POST", "/a/input", {"user": "ann", "Input": "ENDASR"}))[0] == 422
 
 
 async def test_modules_bring_routes_of_their_own(serving):

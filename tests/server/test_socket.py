@@ -168,7 +168,7 @@ async def serving_sockets(flow: Flow[Any, Any], **settings: Any) -> AsyncIterato
     config = GuardedConfig("127.0.0.1:0")
     config.graceful_timeout = 1.0
     config.websocket_ping_interval = 0.2
-    async with open_flows({"": flow}, chosen.limits) as services, trio.open_nursery() as nursery:
+    async with open_flows({"": flow}, chosen) as services, trio.open_nursery() as nursery:
         app = create_app(services, chosen, stopping)
         url, *_ = await nursery.start(partial(serve, app, config, shutdown_trigger=stopping.wait))
         yield Server(services[""], url, stopping)
@@ -608,6 +608,52 @@ async def test_without_a_user_the_socket_is_closed_with_1008(query):
     async with serving_sockets(upper) as server, connected(server.url, query) as client:
         assert await client.closing() == 1008
         assert not server.service.sessions
+
+
+TOKEN = "a-token-of-more-than-16"
+
+
+async def test_with_tokens_a_socket_without_one_or_for_another_user_is_closed_with_1008():
+    async with serving_sockets(upper, tokens=[f"{TOKEN} ann"]) as server:
+        wrong = [["ezflow.v1", "token.wrong-token-it-is"], [f"token.{TOKEN}x"], ["ezflow.v1"], []]
+        for offered in wrong:
+            async with connected(server.url, subprotocols=offered) as client:
+                assert await client.closing() == 1008
+        async with connected(server.url, "?user=bob", subprotocols=["ezflow.v1", f"token.{TOKEN}"]) as client:
+            assert await client.closing() == 1008
+        assert not server.service.sessions
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subprotocols": ["ezflow.v1", f"token.{TOKEN}"]},
+        {"extra_headers": [(b"Authorization", f"Bearer {TOKEN}".encode())]},
+    ],
+)
+async def test_a_token_is_shown_as_a_subprotocol_or_in_the_header(options):
+    async with serving_sockets(upper, tokens=[TOKEN]) as server, connected(server.url, **options) as client:
+        assert (await client.event())["type"] == "ready"
+        assert client.ws.subprotocol == ("ezflow.v1" if "subprotocols" in options else None)
+
+
+async def test_a_socket_that_starts_too_many_turns_is_told_and_lives():
+    async with serving_sockets(upper, rate_per_s=0.01, rate_burst=3) as server, server.client() as client:
+        for _ in range(2):  # to connect was the first of the three
+            await client.send("start")
+        await client.send("start")
+        complaint = (await client.until("error"))[-1]
+        assert complaint["error"] == "TooManyRequests"
+        await client.send("input", data="x")
+        await client.until("text", text="X")
+        async with connected(server.url) as other:
+            assert await other.closing() == 1013
+
+
+async def test_a_user_has_a_limit_of_sockets_and_requests():
+    async with serving_sockets(upper, max_holders=2) as server, server.client(), server.client():
+        async with connected(server.url) as third, server.client("?user=bob"):
+            assert await third.closing() == 1013
 
 
 async def test_when_the_service_is_full_the_socket_is_closed_with_1013():

@@ -1,0 +1,165 @@
+"""A user's place: the nursery of the running turn, and the history of the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from .errors import SessionBusy, SessionsFull, StageStuck, TurnClosedError
+from .history import History
+from .open_turn import Limits, OpenTurn
+
+__all__ = ["Place", "Places"]
+
+
+class Place:
+    """What one user has on a server, whichever of its flows a request is for: at most one turn at a time.
+
+    A new turn ends the one before it, and starts when every stage of that one has left.
+    """
+
+    def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter) -> None:
+        self.user = user
+        self.history = History(limits.history_messages, limits.history_chars)
+        self.limits = limits
+        self.threads = threads
+        self.leases = 0
+        self.left_at = trio.current_time()
+        self.closing = False
+        self.gone = trio.Event()
+        self._unwanted = False
+        self._ready = trio.Event()
+        self._changed = trio.Event()
+        self.nursery: trio.Nursery
+        self._starting = trio.Lock()
+        self._turn: OpenTurn | None = None
+        self._turns = 0
+
+    async def begin(self, turn: OpenTurn) -> None:
+        """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
+        async with self._starting:
+            if turn.id:
+                return  # one task feeds it and another reads it: the first of them has started it
+            if self._turn is not None:
+                await self._turn.aclose()
+            if self.closing:
+                raise TurnClosedError(f"the session of {self.user!r} is over.")
+            self._turns += 1
+            self._turn = turn
+            turn.start(self._turns)
+            self.nursery.start_soon(turn.perform)
+
+    async def interrupt(self) -> int | None:
+        """End the running turn: returns its id once every stage has left; None if there is none. Raises: StageStuck."""
+        turn = self._turn
+        if turn is None or turn.over:
+            return None
+        await turn.aclose()
+        return turn.id
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncGenerator[None, None]:
+        """Hold the place: it stays as long as anyone does, and `idle_s` longer. Raises: SessionBusy."""
+        if self.leases >= self.limits.max_holders:
+            raise SessionBusy(self.user, self.limits.max_holders)
+        self.leases += 1
+        self._wake()
+        try:
+            await self._ready.wait()
+            yield
+        finally:
+            self.leases -= 1
+            self.left_at = trio.current_time()
+            self._wake()
+            if not self.leases and not self.limits.idle_s:
+                with trio.CancelScope(shield=True):
+                    while not (self.leases or self.gone.is_set()):  # or somebody else holds it again
+                        await self._changed.wait()
+
+    async def hold(self, forget: Callable[[], None]) -> None:
+        """Own the nursery until nobody has needed the place for `idle_s`; then end its turn."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                self._ready.set()
+                await self._idle()
+                self.closing = True
+                forget()
+                if self._turn is not None:
+                    with suppress(StageStuck):  # logged; one user's stuck stage must not end the others
+                        await self._turn.aclose()
+                self._end()  # those who leave need not wait for a stage that is stuck
+                nursery.cancel_scope.cancel()
+        finally:
+            self.closing = True
+            forget()
+            self._end()
+
+    def leave(self) -> None:
+        """Nobody holds it, and its room is needed: end it now."""
+        self._unwanted = True
+        self._wake()
+
+    def _end(self) -> None:
+        self.gone.set()
+        self._wake()
+
+    async def _idle(self) -> None:
+        while True:
+            while self.leases:
+                await self._changed.wait()
+            with trio.move_on_after(0 if self._unwanted else self.limits.idle_s):
+                await self._changed.wait()
+                continue
+            if not self.leases:
+                return
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+class Places(Mapping[str, Place]):
+    """The places of all users, by name; they end with the nursery that they are in."""
+
+    def __init__(self, limits: Limits, nursery: trio.Nursery) -> None:
+        self._limits = limits
+        self._nursery = nursery
+        self._threads = trio.CapacityLimiter(limits.threads)
+        self._places: dict[str, Place] = {}
+
+    def __getitem__(self, user: str) -> Place:
+        return self._places[user]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @asynccontextmanager
+    async def lease(self, user: str) -> AsyncGenerator[Place, None]:
+        """Hold the user's place, made when there is none. Raises: SessionsFull when all are held; SessionBusy."""
+        place = self._places.get(user)
+        if place is None:
+            if len(self) >= self._limits.max_sessions:
+                self._make_room()
+            place = made = self._places[user] = Place(user, self._limits, self._threads)
+            self._nursery.start_soon(made.hold, lambda: self._forget(made))
+        async with place.lease():
+            yield place
+
+    def _make_room(self) -> None:
+        """End the place that nobody has held for longest. Raises: SessionsFull if all are held."""
+        idle = [place for place in self.values() if not place.leases]
+        if not idle:
+            raise SessionsFull(self._limits.max_sessions)
+        oldest = min(idle, key=lambda place: place.left_at)
+        self._forget(oldest)
+        oldest.leave()
+
+    def _forget(self, place: Place) -> None:
+        if self._places.get(place.user) is place:
+            del self._places[place.user]
