@@ -62,6 +62,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def autobahn(session: nox.Session) -> None:
+    """The Autobahn test suite against the WebSocket layer; `nox -s autobahn -- FOLDER` puts its report there."""
+    session.install("-e", ".", "kosoku==0.1.0")
+    session.run("python", "-m", "tests.server.autobahn", *(session.posargs or [session.create_tmp()]))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Every code block of the README and of docs/ is run."""
     session.install("-e", ".[dev]")

@@ -4,8 +4,9 @@
 cancel scope whose faults are logged and end nothing else; it speaks HTTP/1.1 and WebSocket, and leaves HTTP/2
 to a reverse proxy; each wait for the client has a deadline, but to a response it may listen in silence. While it
 listens, it may send its next requests, of up to 64 KiB; it is read from all the time, so that its leaving is seen.
+A WebSocket ends with a close frame that says why, and in a way that lets the client read it.
 
-Nothing in hypercorn is replaced: the worker is a copy of its function with one global name of its own, the
+Nothing in hypercorn is replaced: two of its functions are copied, each with one global name of its own, the
 rest are subclasses. What they override is private, so hypercorn is pinned exactly. tests/server/test_guard.py
 shows each defect beside its cure, and that a plain server in the same process is as it was
 (`test_a_plain_server_beside_a_guarded_one_still_speaks_http2`).
@@ -26,13 +27,16 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from hypercorn.trio.run import worker_serve
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +53,9 @@ PIECE_BYTES = 64 * 1024
 AHEAD_BYTES = 64 * 1024
 # How long an application may go on once its client has left, or has its whole response.
 DISCONNECT_PATIENCE_S = 1.0
+# How long a closed WebSocket is read from, for nothing: with unread bytes in its buffer TCP would reset the
+# connection, and the close frame might be lost on its way.
+LINGER_S = 1.0
 
 
 class GuardedConfig(Config):
@@ -93,8 +100,13 @@ async def serve(
     Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
     options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}
-    names = {**worker_serve.__globals__, "TCPServer": GuardedServer}
-    await FunctionType(worker_serve.__code__, names)(ASGIWrapper(app), config, **options)
+    await with_names(worker_serve, TCPServer=GuardedServer)(ASGIWrapper(app), config, **options)
+
+
+def with_names(function: Callable[..., Any], **names: type) -> Callable[..., Any]:
+    """A copy of a function of hypercorn's for which these global names mean other classes."""
+    original = cast("FunctionType", function)
+    return FunctionType(original.__code__, {**original.__globals__, **names})
 
 
 class Requests(h11.Connection):
@@ -110,8 +122,40 @@ class Requests(h11.Connection):
         return h11.NEED_DATA if event is h11.PAUSED else event
 
 
+class WebSocket(WSStream):
+    """Ends with the close code that is due.
+
+    Of a client that breaks the protocol hypercorn just drops the connection, and that of one whose message is
+    too big it keeps, and stores what follows.
+    """
+
+    async def _handle_events(self) -> None:
+        assert self.app_put is not None
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    await self._end(CloseConnection(code=CloseReason.MESSAGE_TOO_BIG))
+                    return
+                if event.message_finished:
+                    await self.app_put(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._end(event)
+
+    async def _end(self, close: CloseConnection) -> None:
+        """Send the close frame, be it wsproto's verdict or the client's own given back; none goes out twice."""
+        await self._send_wsproto_event(close)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
 class HTTP11(H11Protocol):
     """HTTP/1.1 and WebSocket, and nothing else that a client may propose."""
+
+    _start_stream = with_names(H11Protocol._create_stream, WSStream=WebSocket)
 
     def __init__(self, app: AppWrapper, config: Config, *others: Any) -> None:
         super().__init__(app, config, *others)
@@ -140,7 +184,7 @@ class HTTP11(H11Protocol):
         if len(kept) < len(request.headers):
             method, target, version = request.method, request.target, request.http_version
             request = h11.Request(method=method, headers=kept, target=target, http_version=version)
-        await super()._create_stream(request)
+        await self._start_stream(request)
 
 
 class Applications(TaskGroup):
@@ -200,6 +244,7 @@ class GuardedServer(TCPServer):
     async def run(self) -> None:
         """Serve it; an exception is logged and goes no further."""
         self._limits = cast("GuardedConfig", self.config)
+        self._reading = trio.CancelScope()
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
@@ -215,7 +260,8 @@ class GuardedServer(TCPServer):
             if tls := isinstance(stream, trio.SSLStream):
                 with trio.fail_after(self.config.ssl_handshake_timeout):
                     await stream.do_handshake()
-            socket = stream.transport_stream.socket if isinstance(stream, trio.SSLStream) else stream.socket
+            self._transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+            socket = self._transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
         except (trio.BrokenResourceError, trio.TooSlowError, OSError):
@@ -225,7 +271,9 @@ class GuardedServer(TCPServer):
             where = (ConnectionState(self.state), tls, client, server)
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
             await self.idle_task.restart(tasks, self._idle_timeout)
-            await self._read_data()
+            with self._reading:
+                await self._read_data()
+            await self._http.handle(Closed())
             self._left = True
             tasks.end_pings()
             await self.idle_task.stop()
@@ -235,7 +283,10 @@ class GuardedServer(TCPServer):
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Closed):
-            await trio.aclose_forcefully(self.stream)
+            if isinstance(self._http.connection, H11WSConnection):
+                await self._linger()
+            else:
+                await trio.aclose_forcefully(self.stream)
             await self._http.handle(event)
         elif isinstance(event, Updated):
             self._head_begun = False
@@ -259,6 +310,13 @@ class GuardedServer(TCPServer):
                 return
             self._scope.cancel()
 
+    async def _linger(self) -> None:
+        """Say no more, and give the client, which is read from until then, a while to end the connection."""
+        self._reading.deadline = trio.current_time() + LINGER_S
+        async with self.send_lock:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._transport.send_eof()
+
     async def _end_write_when_cancelled(self) -> None:
         """When the connection is cancelled, as at the end of a shutdown, cancel its shielded write."""
         try:
@@ -274,16 +332,11 @@ class GuardedServer(TCPServer):
                 with trio.fail_after(self._patience()):
                     data = bytes(await self.stream.receive_some(MAX_RECV))
             except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
-                break
+                return
             await self._http.handle(RawData(data))
-            connection, stream = self._http.connection, self._http.stream
-            # hypercorn has refused this message by its size, but would go on to store the rest of it.
-            too_big = isinstance(stream, WSStream) and stream.buffer.length > stream.buffer.max_length
-            too_far_ahead = len(connection.trailing_data[0]) > AHEAD_BYTES
-            if too_big or too_far_ahead or data == b"":
-                break
+            if data == b"" or len(self._http.connection.trailing_data[0]) > AHEAD_BYTES:
+                return
             await self._time_head()
-        await self._http.handle(Closed())
 
     async def _resume(self) -> None:
         await self._http.resume()

@@ -42,8 +42,6 @@ USER_CHARS = 256
 OUT_FRAMES = 4
 # `start` frames that wait for the turn before them to end.
 STARTS = 4
-# How long a closed socket stays: with unread frames in its buffer TCP would reset it, and the code be lost.
-LINGER_S = 1.0
 # How long the end of a turn, and what there is to say of it, may keep a socket open that is to be closed.
 LAST_WORDS_S = 1.0
 
@@ -65,9 +63,6 @@ def socket(service: Service, edges: Edges, stopping: trio.Event) -> Blueprint:
             await websocket.close(1008, _reason(error))
         else:
             await _serve(service, user, edges, stopping)
-        with trio.move_on_after(LINGER_S):
-            while True:  # until the client has closed it, too: then Quart cancels this
-                await websocket.receive()
 
     return routes
 

@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import h2.config
@@ -23,6 +23,8 @@ import trio
 import trustme
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.run import worker_serve
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -116,7 +118,8 @@ def an_app(seen: Seen) -> QuartTrio:
     async def echo() -> None:
         try:
             while True:
-                await websocket.send(await websocket.receive())
+                message: str | bytes | None = await websocket.receive()
+                await websocket.send(b"" if message is None else message)  # Quart's word for empty bytes is None
         finally:
             seen.left.set()
 
@@ -127,6 +130,11 @@ def an_app(seen: Seen) -> QuartTrio:
             await seen.go.wait()
         finally:
             seen.left.set()
+
+    @app.websocket("/closes")
+    async def closes() -> None:
+        await websocket.accept()
+        await websocket.close(4000, "enough")
 
     @app.websocket("/cancels-a-send")
     async def cancels_a_send() -> None:
@@ -486,6 +494,191 @@ async def test_a_websocket_message_over_the_limit_ends_the_connection(guarded: b
         assert await happens(seen.left, 2 if guarded else NOT_WITHIN_S) is guarded
 
 
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+FIRST_TEXT, FIRST_BINARY, MIDDLE, LAST = 0x01, 0x02, 0x00, 0x80
+RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
+MASK = b"\x0f\xf0\x5a\xa5"
+
+
+def frame(first: int, payload: bytes = b"", *, length: bytes = b"", mask: bytes = MASK) -> bytes:
+    """A frame on its way to the server; `first` is its first byte, `length` another length than the payload's."""
+    size = len(payload)
+    if not length and size < 126:
+        length = bytes([size])
+    elif not length:
+        length = b"\x7e" + size.to_bytes(2, "big") if size < 2**16 else b"\x7f" + size.to_bytes(8, "big")
+    if not mask:
+        return bytes([first]) + length + payload
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes([first, 0x80 | length[0]]) + length[1:] + mask + masked
+
+
+def closing(code: int, reason: bytes = b"") -> bytes:
+    return code.to_bytes(2, "big") + reason
+
+
+async def frames_from(client: trio.abc.ReceiveStream, count: int | None = None) -> list[tuple[int, bytes]]:
+    """The first bytes and payloads of so many frames, or of all up to the end; a reset raises BrokenResourceError."""
+    data, frames = b"", list[tuple[int, bytes]]()
+    while len(frames) != count and (more := await client.receive_some()):
+        data += more
+        while len(data) >= 2:
+            size, start = data[1], 2
+            if size >= 126:
+                start = 4 if size == 126 else 10
+                size = int.from_bytes(data[2:start], "big")
+            if len(data) < start + size:
+                break
+            frames.append((data[0], data[start : start + size]))
+            data = data[start + size :]
+    return frames
+
+
+@both
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        pytest.param(frame(TEXT, b"a\xffb"), 1007, id="text that is no UTF-8"),
+        pytest.param(frame(TEXT, b"\xed\xa0\x80"), 1007, id="half of a surrogate pair"),
+        pytest.param(frame(TEXT, b"\xc0\xaf"), 1007, id="a character in more bytes than it needs"),
+        pytest.param(frame(TEXT, b"\xf4\x90\x80\x80"), 1007, id="a character beyond Unicode"),
+        pytest.param(frame(TEXT, b"\xe4\xbd"), 1007, id="text that ends within a character"),
+        pytest.param(frame(FIRST_TEXT, b"\xe4\xbd") + frame(LAST), 1007, id="fragments that end within a character"),
+        pytest.param(frame(FIRST_TEXT, b"a") + frame(MIDDLE, b"\xff"), 1007, id="no UTF-8, in a message not yet ended"),
+        pytest.param(frame(TEXT, b"\xff", length=b"\x64"), 1007, id="no UTF-8, in a frame not yet ended"),
+        pytest.param(frame(CLOSE, closing(1000, b"\xff")), 1007, id="a reason for closing that is no UTF-8"),
+        pytest.param(frame(TEXT | RSV1, b"x"), 1002, id="reserved bit 1"),
+        pytest.param(frame(BINARY | RSV2, b"x"), 1002, id="reserved bit 2"),
+        pytest.param(frame(PING | RSV3, b"x"), 1002, id="reserved bit 3"),
+        pytest.param(frame(0x83, b"x"), 1002, id="a reserved data opcode"),
+        pytest.param(frame(0x8B, b"x"), 1002, id="a reserved control opcode"),
+        pytest.param(frame(TEXT, b"x", mask=b""), 1002, id="an unmasked frame"),
+        pytest.param(frame(PING & ~LAST, b"x"), 1002, id="a fragment of a ping"),
+        pytest.param(frame(PING, b"x" * 126), 1002, id="a ping of 126 bytes"),
+        pytest.param(frame(CLOSE, closing(1000, b"x" * 124)), 1002, id="a close frame of 126 bytes"),
+        pytest.param(frame(MIDDLE, b"x"), 1002, id="a fragment of no message"),
+        pytest.param(frame(LAST, b"x"), 1002, id="the last fragment of no message"),
+        pytest.param(frame(FIRST_TEXT, b"x") + frame(TEXT, b"y"), 1002, id="a message within a message"),
+        pytest.param(frame(BINARY, length=b"\x7f" + b"\xff" * 8), 1002, id="a length of more than 63 bits"),
+        pytest.param(frame(CLOSE, b"\x03"), 1002, id="half a close code"),
+        *(
+            pytest.param(frame(CLOSE, closing(code)), 1002, id=f"close code {code}")
+            for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
+        ),
+    ],
+)
+async def test_a_breach_of_the_websocket_protocol_is_answered_with_its_close_code(
+    guarded: bool, sent: bytes, code: int
+) -> None:
+    """Plain hypercorn drops the connection without a close frame, which the client sees as 1006."""
+    seen = Seen()
+    async with serving(an_app(seen), guarded=guarded, websocket_ping_interval=None) as server:
+        client = await server.websocket(b"/echo")
+        await client.send_all(sent)
+        frames = await frames_from(client)
+        assert [(first, payload[:2]) for first, payload in frames] == ([(CLOSE, closing(code))] if guarded else [])
+        await seen.left.wait()
+
+
+@both
+@pytest.mark.parametrize(
+    ("path", "sent", "code"),
+    [
+        pytest.param(b"/echo", frame(0x83), 1002, id="a breach of the protocol"),
+        pytest.param(b"/echo", frame(BINARY, bytes(2000)), 1009, id="a message that is too big"),
+        pytest.param(b"/closes", b"", 4000, id="the application"),
+    ],
+)
+async def test_a_close_frame_reaches_a_client_that_is_still_sending(
+    guarded: bool, path: bytes, sent: bytes, code: int
+) -> None:
+    """Plain hypercorn leaves bytes unread when it closes, for which TCP resets the connection, or does not close."""
+    settings = {"websocket_ping_interval": None, "websocket_max_message_size": 1000}
+    async with serving(an_app(Seen()), guarded=guarded, **settings) as server:
+        client = await server.websocket(path)
+        ended = False
+        with trio.move_on_after(5 if guarded else NOT_WITHIN_S), suppress(trio.BrokenResourceError):
+            await client.send_all(sent + frame(BINARY, bytes(900)) * 8000)
+            frames = await frames_from(client)
+            ended = [(first, payload[:2]) for first, payload in frames] == [(CLOSE, closing(code))]
+        assert ended is guarded
+
+
+async def test_a_client_that_goes_on_after_the_close_frame_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LINGER_S", 0.1)
+    async with serving(an_app(Seen()), websocket_ping_interval=None) as server:
+        client = await server.websocket(b"/echo")
+        await client.send_all(frame(0x83))
+        ((first, _),) = await frames_from(client)
+        assert first == CLOSE
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await client.send_all(bytes(1000))
+
+
+@pytest.mark.parametrize("piece", [1, 10**6], ids=["byte by byte", "at once"])
+@pytest.mark.parametrize(
+    ("sent", "first", "message"),
+    [
+        *(
+            pytest.param([frame(opcode, b"x" * size)], opcode, b"x" * size, id=f"{name} of {size} bytes")
+            for opcode, name in ((TEXT, "text"), (BINARY, "sound"))
+            for size in (0, 1, 125, 126, 127, 128, 2**16 - 1, 2**16)
+        ),
+        pytest.param(
+            [frame(FIRST_TEXT, b"a\xe4"), frame(MIDDLE, b"\xbd"), frame(LAST, b"\xa0b")],
+            TEXT,
+            "a你b".encode(),
+            id="a character in three fragments",
+        ),
+        pytest.param(
+            [frame(FIRST_TEXT), frame(MIDDLE), frame(MIDDLE, b"x"), frame(LAST)], TEXT, b"x", id="empty fragments"
+        ),
+        pytest.param([frame(FIRST_BINARY, b"\xff"), frame(LAST, b"\0")], BINARY, b"\xff\0", id="fragments of sound"),
+        pytest.param(
+            [frame(TEXT, "\U0010ffff\ufffe\0".encode())], TEXT, "\U0010ffff\ufffe\0".encode(), id="last of Unicode"
+        ),
+        pytest.param([frame(PONG, b"unasked"), frame(TEXT, b"x")], TEXT, b"x", id="after an unasked pong"),
+    ],
+)
+async def test_a_message_arrives_whole_however_it_is_framed(
+    sent: list[bytes], first: int, message: bytes, piece: int
+) -> None:
+    data = b"".join(sent)
+    if piece == 1:  # of a long one the ends, which are all that has a meaning
+        piece = max(1, len(data) // 200)
+    async with serving(an_app(Seen()), websocket_ping_interval=None) as server:
+        client = await server.websocket(b"/echo")
+        for start in range(0, len(data), piece):
+            await client.send_all(data[start : start + piece])
+        assert await frames_from(client, 1) == [(first, message)]
+
+
+async def test_pings_are_answered_in_their_order_and_between_the_fragments_of_a_message() -> None:
+    async with serving(an_app(Seen()), websocket_ping_interval=None) as server:
+        client = await server.websocket(b"/echo")
+        await client.send_all(frame(PING) + frame(FIRST_TEXT, b"a\xc3") + frame(PING, b"\xff" * 125))
+        assert await frames_from(client, 2) == [(PONG, b""), (PONG, b"\xff" * 125)]
+        await client.send_all(frame(PING, b"2") + frame(LAST, b"\xbc") + frame(PONG, b"3"))
+        assert await frames_from(client, 2) == [(PONG, b"2"), (TEXT, "aü".encode())]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        *(closing(code) for code in (1000, 1001, 1003, 1007, 1011, 3000, 3999, 4000, 4999)),
+        closing(1000, b"x" * 123),
+        closing(1000, "你".encode()),
+    ],
+)
+async def test_a_close_frame_is_given_back_and_nothing_after_it_is_heard(payload: bytes) -> None:
+    async with serving(an_app(Seen()), websocket_ping_interval=None) as server:
+        client = await server.websocket(b"/echo")
+        await client.send_all(frame(CLOSE, payload) + frame(PING) + frame(0x83) + frame(TEXT, b"x"))
+        assert await frames_from(client) == [(CLOSE, payload)]
+
+
 async def test_a_cancelled_nursery_leaks_out_of_hypercorns_task_group_and_not_out_of_the_guard() -> None:
     with trio.CancelScope() as beyond:
         beyond.cancel()  # absorbs what leaks
@@ -508,6 +701,7 @@ async def test_a_plain_server_beside_a_guarded_one_still_speaks_http2() -> None:
             await client.send_all(UPGRADE_H2C)
             assert (await read_until(client, b"\r\n\r\n")).startswith(answer)
     assert worker_serve.__globals__["TCPServer"] is TCPServer
+    assert H11Protocol._create_stream.__globals__["WSStream"] is WSStream
 
 
 async def test_a_disconnect_cancels_the_response_while_it_waits() -> None:
@@ -830,3 +1024,18 @@ async def test_a_tls_client_that_stops_reading_is_cut_off(
         await client.send_all(GET_ENDLESS)
         await seen.left.wait()
         assert seen.sent_bytes < ENDLESS_BYTES / 2
+
+
+async def test_a_closed_websocket_under_tls_ends_at_once(
+    tls: tuple[dict[str, Any], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LINGER_S", FAR_S)
+    settings, context = tls
+    async with serving(an_app(Seen()), websocket_ping_interval=None, **settings) as server:
+        for sent, answer in ((frame(0x83), closing(1002)), (frame(CLOSE, closing(3000)), closing(3000))):
+            transport = await server.connect()
+            client = trio.SSLStream(transport, context, server_hostname="localhost", https_compatible=True)
+            await client.send_all(UPGRADE % (b"/echo", b""))
+            await read_until(client, b"\r\n\r\n")
+            await client.send_all(sent)
+            assert [(first, payload[:2]) for first, payload in await frames_from(client)] == [(CLOSE, answer)]
