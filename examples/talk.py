@@ -101,7 +101,7 @@ async def conversation(url: str, rate_hz: int) -> AsyncIterator[Conversation]:
 async def ask(talk: Conversation, question: Audio) -> dict[str, Any]:
     """Speak a question, wait for the first sound of its answer, and print the times; gives the final transcript."""
     since = len(talk.events)
-    talk.say(f"asks: {question.text}")
+    talk.say(f"speech onset: {question.text}")
     ended = await talk.speak(question)
     talk.say("end of speech")
     async with trio.open_nursery() as nursery:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cache
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import attrs
@@ -22,6 +22,7 @@ from .ports import show
 
 __all__ = ["decode", "structure", "unstructure"]
 
+PLAIN = (int, float, str, bool)
 # What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
 PCM_RATE_HZ = 16_000
 
@@ -30,8 +31,9 @@ PCM_RATE_HZ = 16_000
 def converter() -> MsgspecJsonConverter:
     """The one converter: strict, with bytes as base64."""
     made = make_converter(forbid_extra_keys=True, detailed_validation=True)
-    for plain in (int, float, str, bool):
+    for plain in PLAIN:
         made.register_structure_hook(plain, _strict)
+    made.register_structure_hook_func(_is_plain_union, _strict_union)
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
@@ -43,6 +45,20 @@ def _strict(value: Any, cls: type) -> Any:
         return float(value)
     if type(value) is not cls:
         raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
+    return value
+
+
+def _is_plain_union(annotation: Any) -> bool:
+    members = _members(annotation)
+    return len(members) > 1 and set(members) <= {*PLAIN, NoneType}
+
+
+def _strict_union(value: Any, annotation: Any) -> Any:
+    members = _members(annotation)
+    if type(value) is int and float in members and int not in members:
+        return float(value)
+    if type(value) not in members:
+        raise TypeError(f"{_brief(value)} was given, but {show(annotation)} is needed")
     return value
 
 

@@ -163,7 +163,7 @@ class SessionsFull(EzflowError):
     """The service holds as many sessions as it may."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"All {limit} sessions are taken: try again later, or raise max_sessions.")
+        super().__init__(f"All sessions are taken (max_sessions={limit}): try again later.")
         self.limit = limit
 
 
@@ -171,7 +171,9 @@ class SessionBusy(EzflowError):
     """As many hold one user's session as may: requests and sockets that run, or wait for their turn."""
 
     def __init__(self, user: str, limit: int) -> None:
-        super().__init__(f"{user!r} has {limit} requests under way: wait for one to end, or raise max_holders.")
+        super().__init__(
+            f"{user!r} has as many requests under way as may be (max_holders={limit}): wait for one to end."
+        )
         self.user = user
         self.limit = limit
 

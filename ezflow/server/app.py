@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ..service import Service
 from .config import Settings
@@ -27,7 +27,7 @@ def create_app(services: Mapping[str, Service], settings: Settings, stopping: tr
 
     When `stopping` is set, open sockets are closed, and new turns refused.
     """
-    app = QuartTrio("ezflow")
+    app = QuartTrio("ezflow", static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
@@ -54,8 +54,14 @@ def create_app(services: Mapping[str, Service], settings: Settings, stopping: tr
 
     @app.errorhandler(HTTPException)
     async def fail(error: HTTPException) -> Response:
-        message = error.description or error.name
+        message, headers = error.description or error.name, {}
+        if isinstance(error, NotFound):
+            flows = ", ".join(f"/{name}" for name in services if name)
+            message = f"no route of this server{f'; its flows: {flows}' if flows else ''}."
+        elif isinstance(error, MethodNotAllowed):
+            headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            message = f"this route takes {headers['Allow']}, not {request.method}."
         body = {"error": error.name.replace(" ", ""), "message": message}
-        return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500)
+        return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500, **headers)
 
     return app

@@ -50,7 +50,7 @@ class TooManyRequests(Refused):
     status = 429
 
     def __init__(self, user: str, wait_s: float) -> None:
-        super().__init__(f"{user!r} asks too often: the next request is due in {wait_s:.2f} s.")
+        super().__init__(f"{user!r} asks too often: the next request is due in {math.ceil(wait_s)} s.")
         self.come_again_s = wait_s
 
 

@@ -264,7 +264,7 @@ BAD_FRAMES = [
     ({"type": "stop"}, "InputError", "type"),
     ({"type": "start", "entri": 1}, "InputError", "entri"),
     ({"type": "start", "entry": 1.5}, "InputError", "entry"),
-    ({"type": "start", "entry": True}, "EntryError", "entry"),
+    ({"type": "start", "entry": True}, "InputError", "entry"),
     ({"type": "start", "entry": 7}, "EntryError", "entry"),
     ({"type": "start", "entry": -1}, "EntryError", "entry"),
     ({"type": "start", "entry": "llm"}, "EntryError", "entry"),

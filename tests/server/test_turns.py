@@ -122,9 +122,16 @@ async def test_a_bad_request_is_told_where_and_why(serving, body, status, error,
 
 
 async def test_an_unknown_route_and_method_are_refused_in_json(serving):
-    async with serving(voice) as server:
-        assert (await server.json("GET", "/nowhere"))[0] == 404
-        assert (await server.json("GET", "/turns"))[0] == 405
+    async with serving({"a": voice, "b": voice}) as server:
+        status, told = await server.json("GET", "/c/turns")
+        assert (status, told["error"], told["message"]) == (
+            404,
+            "NotFound",
+            "no route of this server; its flows: /a, /b.",
+        )
+        async with server.request("GET", "/turns") as response:
+            assert (response.status, response.headers["allow"]) == (405, "OPTIONS, POST")
+            assert json.loads(await response.read())["message"] == "this route takes OPTIONS, POST, not GET."
 
 
 async def test_a_body_over_the_limit_is_refused_also_when_chunked(serving):

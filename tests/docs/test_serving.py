@@ -1,0 +1,34 @@
+"""docs/serving.md names what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+import trio
+
+from ezflow.server.app import create_app
+from ezflow.server.config import Settings
+from ezflow.service import open_flows
+from ezflow.testing import FakeLLM
+
+PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def test_each_setting_has_its_line():
+    table = PAGE.partition("## Settings")[2].partition("\n## ")[0]
+    named = {
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    }
+    assert named == {field.name for field in attrs.fields(Settings)}
+
+
+async def test_each_route_has_its_line():
+    settings = Settings()
+    async with open_flows({"": FakeLLM()}, settings) as services:
+        routes = {rule.rule for rule in create_app(services, settings, trio.Event()).url_map.iter_rules()}
+    table = PAGE.partition("## Routes")[2].partition("\n## ")[0]
+    assert routes == set(re.findall(r"(?<=[` ])/[a-z_/]+", table)) - {"/"}
