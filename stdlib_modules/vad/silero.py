@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import trio
@@ -24,8 +25,11 @@ RATE_HZ = 16_000
 CHUNK = 512  # samples: the model's fixed window
 CHUNK_S = CHUNK / RATE_HZ
 SLICE_S = 1.0  # how much of a long recording is resampled at once
+PIECE_S = 1.0  # no microphone's client gathers more than this before it sends
+WAITS = 10  # a stall is waited for in so many parts
 HYSTERESIS = 0.15  # Silero's own: speech goes on until the probability is this far below the threshold
 
+above_0_or_none: Any = attrs.validators.optional(attrs.validators.gt(0.0))
 at_least_0 = attrs.validators.ge(0.0)
 between_0_and_1 = [attrs.validators.gt(0.0), attrs.validators.lt(1.0)]
 
@@ -38,6 +42,10 @@ class SileroVAD(Module[Audio, Utterance]):
     Speech shorter than `min_speech_s`, such as a click, begins none; one longer than `max_utterance_s` ends
     there, and what follows is the next. At the end of input, and when the turn is cancelled, an open
     utterance ends too.
+    So it does when the sound stays away (a button released, a track muted, a dead radio): once the next piece is
+    `stall_s` late, what is missing counts as silence, and what comes later begins another utterance. None waits
+    for ever. Only waiting for sound counts, neither waiting for the next stage nor a moment in which the whole
+    program stood still.
     Each turn has a detector of its own (2.5 MB). A 32 ms window takes 1 to 2 ms of the event loop, with a
     checkpoint after each: the model keeps the interpreter's lock, so in a thread it would make others wait
     longer, not shorter.
@@ -51,6 +59,8 @@ class SileroVAD(Module[Audio, Utterance]):
     min_silence_s: float = attrs.field(default=0.5, validator=at_least_0)
     pre_roll_s: float = attrs.field(default=0.3, validator=at_least_0)
     max_utterance_s: float = attrs.field(default=30.0, validator=attrs.validators.ge(1.0))
+    # Long enough for packets lost twice (TCP sends again after 0.2 s, then 0.4 s), short for one who waits.
+    stall_s: float | None = attrs.field(default=1.0, validator=above_0_or_none)
     detector: Callable[[], Any] = resource()
 
     @asynccontextmanager
@@ -66,11 +76,14 @@ class SileroVAD(Module[Audio, Utterance]):
         detector = await trio.to_thread.run_sync(self.detector)  # reads the weights: 2 to 5 ms
         segmenter = Segmenter(self, lambda chunk: float(detector.process_samples(chunk.tolist())))
         chunks = _Chunks()
+        silence = Audio(bytes(2 * CHUNK * segmenter.min_silence), RATE_HZ)
         try:
-            async for audio in inbox:
-                for piece in slices(audio, SLICE_S):
+            async for audio in _Arriving(inbox, segmenter, self.stall_s):
+                for piece in slices(silence if audio is None else audio, SLICE_S):
                     for chunk in chunks.feed(piece):
                         await _hear(segmenter, chunk, outbox)
+                if audio is None:
+                    segmenter.end()
             for chunk in chunks.flush():
                 await _hear(segmenter, chunk, outbox)
         finally:
@@ -82,6 +95,32 @@ async def _hear(segmenter: Segmenter, chunk: NDArray[np.float32], outbox: Outbox
     if utterance is not None:
         await outbox.send(utterance)
     await trio.lowlevel.checkpoint()
+
+
+class _Arriving:
+    """Each sound as it arrives; None where the next is late, by `stall_s`, in an open utterance."""
+
+    def __init__(self, inbox: Inbox[Audio], segmenter: Segmenter, stall_s: float | None) -> None:
+        self._inbox = inbox
+        self._segmenter = segmenter
+        self._stall_s = stall_s
+        self._piece_s = 0.0  # a client that sends pieces of this length cannot send the next one sooner
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Audio | None:
+        patience_s = math.inf
+        if self._stall_s is not None and self._segmenter.speaking:
+            patience_s = self._piece_s + self._stall_s
+        # In parts: if the program stood still, so that the sound is late only because nobody could take it, one
+        # part is over, and the others give it time to arrive.
+        for _ in range(WAITS):
+            with trio.move_on_after(patience_s / WAITS):
+                audio = await anext(self._inbox)
+                self._piece_s = min(audio.duration_s, PIECE_S)
+                return audio
+        return None
 
 
 class _Chunks:
@@ -122,11 +161,16 @@ class Segmenter:
         self._speech = config.threshold
         self._silence = max(0.01, config.threshold - HYSTERESIS)
         self._min_speech = max(1, round(config.min_speech_s / CHUNK_S))
-        self._min_silence = max(1, round(config.min_silence_s / CHUNK_S))
+        self.min_silence = max(1, round(config.min_silence_s / CHUNK_S))
         self._max_chunks = round(config.max_utterance_s / CHUNK_S)
         self._before: deque[NDArray[np.float32]] = deque(maxlen=self._min_speech + round(config.pre_roll_s / CHUNK_S))
         self._utterance: Utterance | None = None
         self._loud = self._quiet = self._length = 0
+
+    @property
+    def speaking(self) -> bool:
+        """Is an utterance open?"""
+        return self._utterance is not None
 
     def hear(self, chunk: NDArray[np.float32]) -> Utterance | None:
         """Take the next chunk; gives an utterance if it begins here."""
@@ -142,7 +186,7 @@ class Segmenter:
             return self._begin([chunk])
         self._utterance.feed(_sound([chunk]))
         self._length += 1
-        if self._quiet >= self._min_silence or self._length > self._max_chunks:
+        if self._quiet >= self.min_silence or self._length > self._max_chunks:
             self.end()
         return None
 

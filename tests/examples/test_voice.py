@@ -20,24 +20,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.model
 
 
-@pytest.fixture(scope="module")
-def url():
-    """The URL of `ezflow serve examples/voice.py`, a process of its own."""
-    command = [sys.executable, "-m", "ezflow", "serve", str(EXAMPLES / "voice.py"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
-        said = []
-        assert server.stdout is not None
-        for line in server.stdout:
-            said.append(line)
-            if line.startswith("Listening"):
-                break
-        found = re.search(r"http://\S+", said[-1]) if said else None
-        assert found is not None, "".join(said)
-        yield found[0]
-        server.terminate()
-        assert server.wait(20) == 0, server.stdout.read()
-
-
 def turn(url: str, **body: Any) -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"{url}/turns", json.dumps(body).encode(), timeout=300) as response:
         return [json.loads(line) for line in response]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import ezflow
 from ezflow import Audio, Utterance
+from ezflow.open_turn import OpenTurn
 from ezflow.testing import check_module, collect
 
 np = pytest.importorskip("numpy", reason="the extra `speech` is not installed: numpy is missing")
@@ -97,9 +100,9 @@ def test_an_utterance_holds_what_was_before_its_onset() -> None:
 def test_an_utterance_ends_after_enough_silence() -> None:
     rules = Rules(min_silence_s=4 * CHUNK_S)
     rules.hear([0.9] * 10 + [0.1] * 3 + [0.9] + [0.1] * 3)
-    assert not rules.utterances[0].ended
+    assert [utterance.ended for utterance in rules.utterances] == [False]
     rules.hear([0.1])
-    assert rules.utterances[0].ended
+    assert [utterance.ended for utterance in rules.utterances] == [True]
     assert rules.chunks(0) == (1, 18)
 
 
@@ -190,7 +193,7 @@ async def test_an_utterance_is_given_at_onset_and_grows_while_it_is_spoken(becke
             while not given.is_set():
                 await live.send(piece := next(pieces))
                 fed_s += piece.duration_s
-                await trio.testing.wait_all_tasks_blocked()
+                await wait_all_tasks_blocked()
             ended, held_s = seen[0]
             assert not ended
             assert held_s < fed_s < 0.6  # it begins at 0.35 s
@@ -225,6 +228,140 @@ async def test_a_cancelled_turn_ends_what_is_spoken(beckett: Audio) -> None:
             await given.wait()
             assert not caught[0].ended
     assert caught[0].ended
+
+
+# ------------------------------------------------------------------ sound that stays away, on the virtual clock
+
+
+class Microphone:
+    """A client of a live turn, and what the detector gave for its sound."""
+
+    def __init__(self, live: OpenTurn, given: list[Utterance]) -> None:
+        self.live = live
+        self.given = given
+
+    async def says(self, sound: Audio, pieces_s: float = CHUNK_S, gap_s: float | None = None) -> None:
+        """Send it in pieces, `gap_s` after each; by default at the pace of speech."""
+        for piece in slices(sound, pieces_s):
+            await self.live.send(piece)
+            await trio.sleep(piece.duration_s if gap_s is None else gap_s)
+
+
+@asynccontextmanager
+async def microphone(vad: SileroVAD, busy_s: float = 0.0) -> AsyncIterator[Microphone]:
+    """A microphone on a live turn, behind whose detector a stage is busy with each utterance."""
+    given: list[Utterance] = []
+
+    @ezflow.module
+    async def keep(utterance: Utterance) -> None:
+        given.append(utterance)
+        await trio.sleep(busy_s)
+
+    async with (vad >> keep).open(capacity=0) as service, service.session("ann") as session:
+        async with session.live() as live:
+            yield Microphone(live, given)
+            await live.end()
+            async for _ in live:
+                pass
+
+
+def cut(sound: Audio, start_s: float, end_s: float) -> Audio:
+    return Audio(sound.pcm[2 * round(start_s * 16_000) : 2 * round(end_s * 16_000)], 16_000)
+
+
+async def test_an_utterance_ends_when_its_sound_stays_away(beckett: Audio, autojump_clock: MockClock) -> None:
+    async with microphone(SileroVAD(stall_s=0.7)) as mike:
+        await mike.says(cut(beckett, 0, 0.9))  # in the middle of a word
+        due = trio.current_time()
+        (utterance,) = mike.given
+        assert not utterance.ended
+        sound = await utterance.whole()
+        assert trio.current_time() - due == pytest.approx(0.7)
+    assert cut(beckett, 0.3, 0.9).pcm in sound.pcm
+    assert sound.pcm.endswith(silence(0.4).pcm)
+
+
+async def test_what_comes_after_the_sound_stayed_away_is_another_utterance(
+    beckett: Audio, autojump_clock: MockClock
+) -> None:
+    async with microphone(SileroVAD()) as mike:
+        await mike.says(cut(beckett, 0, 0.9))
+        await trio.sleep(3600)
+        assert [utterance.ended for utterance in mike.given] == [True]
+        await mike.says(cut(beckett, 0, 0.9))
+        await trio.sleep(3600)
+        assert [utterance.ended for utterance in mike.given] == [True, True]
+    for utterance in mike.given:
+        assert pcm(utterance).count(cut(beckett, 0.3, 0.9).pcm) == 1
+        assert spoken_s(utterance) < 1.6
+
+
+async def test_an_utterance_ends_though_the_sound_stays_away_for_less_than_its_silence(
+    beckett: Audio, autojump_clock: MockClock
+) -> None:
+    async with microphone(SileroVAD(stall_s=0.2, min_silence_s=CHUNK_S)) as mike:
+        await mike.says(cut(beckett, 0, 0.92))  # the model still hears speech in the one window of silence
+        await trio.sleep(0.2)
+        assert mike.given[-1].ended
+
+
+async def test_after_a_long_piece_it_waits_no_longer_than_after_one_of_a_second(
+    beckett: Audio, autojump_clock: MockClock
+) -> None:
+    async with microphone(SileroVAD()) as mike:
+        await mike.says(cut(beckett, 0, 2.5), pieces_s=2.5, gap_s=1.95)  # in the second sentence
+        assert [utterance.ended for utterance in mike.given] == [True, False]
+        await trio.sleep(0.1)
+        assert mike.given[1].ended
+
+
+async def test_sound_that_arrives_in_fits_and_starts_is_not_cut(beckett: Audio, autojump_clock: MockClock) -> None:
+    expected = await collect(SileroVAD(), [beckett])
+    for pieces_s, gap_s in [(CHUNK_S, 0.95), (1.0, 1.9), (30.0, 1.9)]:
+        async with microphone(SileroVAD()) as mike:
+            await mike.says(beckett, pieces_s, gap_s)
+        assert list(map(pcm, mike.given)) == list(map(pcm, expected))
+
+
+async def test_waiting_for_the_next_stage_is_no_stall(beckett: Audio, autojump_clock: MockClock) -> None:
+    expected = await collect(SileroVAD(), [beckett])
+    async with microphone(SileroVAD(), busy_s=60) as mike:
+        await mike.says(beckett, gap_s=0)
+    assert trio.current_time() > 300
+    assert list(map(pcm, mike.given)) == list(map(pcm, expected))
+
+
+async def test_a_moment_in_which_the_program_stood_still_is_no_stall(beckett: Audio, mock_clock: MockClock) -> None:
+    whole = cut(beckett, 0, 1.2)
+    (expected,) = await collect(SileroVAD(), [whole])
+    async with microphone(SileroVAD()) as mike:
+        for piece in slices(whole, 0.1):
+            await mike.live.send(piece)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(5)
+            for _ in range(5):  # what has arrived meanwhile passes through other tasks first
+                await trio.lowlevel.checkpoint()
+    assert [pcm(utterance) for utterance in mike.given] == [pcm(expected)]
+
+
+async def test_without_a_bound_sound_may_stay_away_for_ever(beckett: Audio, autojump_clock: MockClock) -> None:
+    async with microphone(SileroVAD(stall_s=None)) as mike:
+        await mike.says(cut(beckett, 0, 0.9))
+        await trio.sleep(3600)
+        assert not mike.given[0].ended
+
+
+async def test_a_turn_may_be_cancelled_while_the_sound_stays_away(beckett: Audio, autojump_clock: MockClock) -> None:
+    given: list[Utterance] = []
+    with trio.CancelScope() as scope:
+        async with microphone(SileroVAD()) as mike:
+            await mike.says(cut(beckett, 0, 0.9))
+            await trio.sleep(0.9)
+            given += mike.given
+            scope.cancel()
+            await trio.sleep_forever()
+    assert given[0].ended
+    assert not pcm(given[0]).endswith(silence(0.4).pcm)  # it was not the stall
 
 
 async def test_a_long_recording_leaves_room_for_others(beckett: Audio) -> None:
