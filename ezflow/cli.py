@@ -10,10 +10,9 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from . import __version__
-from .errors import EzflowError, FlowError
+from .errors import EzflowError, FlowError, SettingsError
 from .target import TargetError, load
 
 __all__ = ["main"]
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         code: int = options.run(options)
-    except TargetError as error:
+    except (TargetError, SettingsError) as error:
         print(f"ezflow: {error}", file=sys.stderr)
         code = 2
     except FlowError as error:
@@ -90,10 +89,11 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     from .server import serve
+    from .server.tokens import read_file
 
     given = {}
     if options.tokens is not None:
-        given["tokens"] = Path(options.tokens).read_text(encoding="utf-8").splitlines()
+        given["tokens"] = read_file(options.tokens)
     serve(
         load(options.target),
         **given,

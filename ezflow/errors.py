@@ -11,6 +11,7 @@
   + NotOpenError        a resource was read while its module was not open (also an AttributeError)
   + ModuleOpenError     a module's `lifespan` failed; `.module`, and `.others` that failed with it
   + TurnClosedError     a turn was fed after its input had ended
+  + SettingsError       a setting of a server, or a limit, has a value that it cannot have (also a ValueError)
   + SessionsFull        the service holds as many sessions as it may
   + SessionBusy         as many as may hold one user's session
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+import trio
 
 if TYPE_CHECKING:
     from .check import Report
@@ -40,6 +43,7 @@ __all__ = [
     "RouteError",
     "SessionBusy",
     "SessionsFull",
+    "SettingsError",
     "StageError",
     "StageStuck",
     "StageTimeout",
@@ -159,6 +163,10 @@ class TurnClosedError(EzflowError):
     """A turn was fed after its input had ended, or after it was over."""
 
 
+class SettingsError(EzflowError, ValueError):
+    """A setting of a server, or a limit of a service, has a value that it cannot have."""
+
+
 class SessionsFull(EzflowError):
     """The service holds as many sessions as it may."""
 
@@ -203,7 +211,7 @@ class StageTimeout(EzflowError, TimeoutError):
 class StageError(EzflowError):
     """What one stage raised; `.stage` is its name, `.errors` are the errors, flat."""
 
-    def __init__(self, stage: str, errors: Sequence[Exception]) -> None:
+    def __init__(self, stage: str, errors: Sequence[BaseException]) -> None:
         super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
@@ -214,6 +222,10 @@ class TurnFailed(ExceptionGroup[Exception]):
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]
         return type(self)(self.message, excs)
+
+
+# What passes through a stage and is not its error: it is being ended, or the whole program is.
+NOT_ITS_OWN = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
 
 def flat(error: BaseException) -> list[BaseException]:

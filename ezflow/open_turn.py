@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 import attrs
@@ -14,16 +14,28 @@ from .channels import Inbox, ReceiverGone, Sink, channel
 from .combine.latest import Latest
 from .doors import Doors, way_in
 from .ear import Ear, Note, Run
-from .errors import EntryError, StageError, StageStuck, TurnClosedError, flat
+from .errors import NOT_ITS_OWN, EntryError, SettingsError, StageError, StageStuck, TurnClosedError, flat
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
 from .stage import Stage, heads, stages_of
 from .turn import Entered, Session, Turn, TurnState
 
-__all__ = ["Limits", "OpenTurn"]
+__all__ = ["Limits", "OpenTurn", "bounded"]
 
 log = logging.getLogger("ezflow")
+
+
+def bounded(least: float, above: bool = False) -> Any:
+    """A validator. Raises: SettingsError for what is less than `least`, or no number; also for `least`, if `above`."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not (value > least if above else value >= least):
+            needed = f"more than {least:g}" if above else f"{least:g} or more"
+            raise SettingsError(f"{field.name}={value!r} was given, but {needed} is needed.")
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -38,17 +50,17 @@ class Limits:
     `threads`: worker threads of its blocking modules at once. `debug`: typeguard checks each item at each stage.
     """
 
-    capacity: int = attrs.field(default=CAPACITY, validator=attrs.validators.ge(0))
-    ear: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    cleanup_s: float = 5.0
-    turn_s: float = float("inf")
-    max_sessions: int = 1000
-    max_holders: int = 64
-    idle_s: float = 0.0
-    history_messages: int = 200
-    history_chars: int = 100_000
+    capacity: int = attrs.field(default=CAPACITY, validator=bounded(0))
+    ear: int = attrs.field(default=64, validator=bounded(1))
+    cleanup_s: float = attrs.field(default=5.0, validator=bounded(0))
+    turn_s: float = attrs.field(default=float("inf"), validator=bounded(0, above=True))
+    max_sessions: int = attrs.field(default=1000, validator=bounded(1))
+    max_holders: int = attrs.field(default=64, validator=bounded(1))
+    idle_s: float = attrs.field(default=0.0, validator=bounded(0))
+    history_messages: int = attrs.field(default=200, validator=bounded(0))
+    history_chars: int = attrs.field(default=100_000, validator=bounded(0))
     debug: bool = False
-    threads: int = attrs.field(default=min(32, (os.cpu_count() or 1) + 4), validator=attrs.validators.ge(1))
+    threads: int = attrs.field(default=min(32, (os.cpu_count() or 1) + 4), validator=bounded(1))
     instruments: tuple[Instrument, ...] = ()
 
 
@@ -86,6 +98,7 @@ class OpenTurn:
         self._give, self._take = channel(limits.capacity)
         self._inbox = _Feed(self._take if inbox is None else inbox)
         self._scope = trio.CancelScope()
+        self._closing = False
         self._left = trio.Event()
         self._input_ended = inbox is not None
         self._end: Note | None = None
@@ -151,6 +164,7 @@ class OpenTurn:
         if self._state is None:
             self.finished = True
             return
+        self._closing = self._closing or not self._scope.cancel_called
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
@@ -158,7 +172,7 @@ class OpenTurn:
             await self._left.wait()
         if not self._left.is_set():
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
-            log.error("user %s, turn %d: %s", self._session.user, self.id, stuck)
+            log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
         if self._end is not None and not self.finished:
             root = self._state.root
@@ -216,7 +230,7 @@ class OpenTurn:
 
     def _stir(self) -> None:
         """A live turn is in use: its time counts anew. Once its input has ended, it has `turn_s` for the rest."""
-        if self._live and not self._input_ended:
+        if self._live and not (self._input_ended or self._scope.cancel_called):
             self._scope.deadline = trio.current_time() + self._limits.turn_s
 
     async def _begun(self) -> TurnState:
@@ -227,8 +241,12 @@ class OpenTurn:
             assert self._state is not None
         return self._state
 
-    def start(self, turn_id: int) -> None:
+    def start(self, turn_id: int, *, interrupted: bool = False) -> None:
+        """Give it its id and its time; `interrupted` before it has begun, it ends with its first step."""
         limits = self._limits
+        if interrupted:
+            self._closing = True
+            self._scope.cancel()
         self.id = turn_id
         self._state = TurnState(
             self._session,
@@ -255,17 +273,17 @@ class OpenTurn:
             with self._scope:
                 await self._work(state, root)
                 reason = "done"
-            if reason != "done" and trio.current_time() >= self._scope.deadline:
+            if reason != "done" and not self._closing:
                 reason = "timeout"
-        except BaseExceptionGroup as group:
-            errors = group.split(trio.Cancelled)[1]
-            if errors is None or not isinstance(errors, Exception):
+        except NOT_ITS_OWN:
+            raise
+        except BaseException as error:
+            # Whatever was raised in the flow becomes an event and a log entry; it ends nothing but this turn.
+            leaves = [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
+            if not leaves or any(isinstance(leaf, NOT_ITS_OWN) for leaf in leaves):
                 raise
             reason = "error"
-            self._fail(state, errors)
-        except Exception as error:  # noqa: BLE001  (whatever a stage raised: it becomes an event and a log entry)
-            reason = "error"
-            self._fail(state, error)
+            self._fail(state, leaves)
         finally:
             if reason == "interrupted":
                 state.ear.drop(state.root)
@@ -292,18 +310,18 @@ class OpenTurn:
             run = state.new_run(None)
             self._inbox.taken = False
 
-    def _fail(self, state: TurnState, error: BaseException) -> None:
+    def _fail(self, state: TurnState, errors: Iterable[BaseException]) -> None:
         """Every error becomes an event that names its stage, and a log entry with its traceback."""
-        for leaf in flat(error):
+        for leaf in errors:
             stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
             for cause in causes:
                 if stage is not None:
                     cause.add_note(f"in stage {stage!r}")
-                self.errors.append(cause)
+                self.errors.append(cause if isinstance(cause, Exception) else StageError(stage or "flow", [cause]))
                 fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
                 state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
                 if self._sink.items is None:  # `collect` raises them
-                    log.error("user %s, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
+                    log.error("user %r, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
 
 
 class _Feed:

@@ -44,8 +44,13 @@ async def opened(
             body_error = error
         finally:
             with trio.CancelScope(shield=True):
-                for holder in reversed(holders):
-                    await holder.leave(cleanup_s)
+                try:
+                    for holder in reversed(holders):
+                        await holder.leave(cleanup_s)
+                except BaseException:  # a second Ctrl+C: nothing waits any longer
+                    for holder in holders:
+                        holder.abandon()
+                    raise
     if body_error is not None and all(failure.when == "could not close" for failure in news.failures):
         raise body_error  # it came first; what could not close is in the log
     if news.failures:
@@ -119,6 +124,11 @@ class _Holder:
             news.failed(failure)
         finally:
             self._done.set()
+
+    def abandon(self) -> None:
+        """End it now, in whatever it does."""
+        self._release.set()
+        self._scope.cancel()
 
     async def leave(self, within_s: float) -> None:
         self._release.set()

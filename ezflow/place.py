@@ -36,9 +36,11 @@ class Place:
         self._starting = trio.Lock()
         self._turn: OpenTurn | None = None
         self._turns = 0
+        self._interruptions = 0
 
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
+        interruptions = self._interruptions
         async with self._starting:
             if turn.id:
                 return  # one task feeds it and another reads it: the first of them has started it
@@ -48,11 +50,15 @@ class Place:
                 raise TurnClosedError(f"the session of {self.user!r} is over.")
             self._turns += 1
             self._turn = turn
-            turn.start(self._turns)
+            turn.start(self._turns, interrupted=self._interruptions != interruptions)
             self.nursery.start_soon(turn.perform)
 
     async def interrupt(self) -> int | None:
-        """End the running turn: returns its id once every stage has left; None if there is none. Raises: StageStuck."""
+        """End the running turn: returns its id once every stage has left; None if there is none.
+
+        One that waits for it to leave begins only to say that it was interrupted. Raises: StageStuck.
+        """
+        self._interruptions += 1
         turn = self._turn
         if turn is None or turn.over:
             return None

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from .channels import Inbox, Outbox, ReceiverGone
-from .errors import StageError, flat
+from .errors import NOT_ITS_OWN, StageError, flat
 from .flow import Flow, Named, Series, Shown
 from .instrument import watched
 from .modules import Module
@@ -61,10 +61,12 @@ class Stage(Flow[Any, Any]):
             view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
+        except NOT_ITS_OWN:
+            raise
         except BaseExceptionGroup as group:
             failure = group
             self._raise_own(group)
-        except Exception as error:
+        except BaseException as error:  # SystemExit, and the panic of a Rust extension: one turn's, not the server's
             failure = error
             raise StageError(self.name, [error]) from error
         finally:
@@ -74,7 +76,7 @@ class Stage(Flow[Any, Any]):
 
     def _raise_own(self, group: BaseExceptionGroup[BaseException]) -> None:
         leaves = [leaf for leaf in flat(group) if not isinstance(leaf, ReceiverGone)]
-        errors = [leaf for leaf in leaves if isinstance(leaf, Exception)]
+        errors = [leaf for leaf in leaves if not isinstance(leaf, NOT_ITS_OWN)]
         if errors and len(errors) == len([leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]):
             raise StageError(self.name, errors) from group
         if leaves:

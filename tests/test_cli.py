@@ -97,7 +97,10 @@ def test_models_list_names_the_licence(tmp_path):
 
 def test_serve_refuses_a_public_host_a_taken_port_and_a_faulty_flow(target):
     public = ezflow("serve", f"{target}:flow", "--host", "0.0.0.0")
-    assert (public.returncode, "--insecure" in public.stderr) == (1, True)
+    assert (public.returncode, "--insecure" in public.stderr) == (2, True)
+    for wrong in (["--port", 99999], ["--grace", "nan"], ["--trust", "foo"], ["--tokens", target.parent]):
+        refused = ezflow("serve", f"{target}:flow", *wrong)
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
     faulty = ezflow("serve", f"{target}:wrong", "--port", 0)
     assert (faulty.returncode, "❌" in faulty.stderr) == (1, True)
 
@@ -173,6 +176,88 @@ def test_serve_takes_the_names_and_origins_that_may_use_it(target):
         finally:
             server.terminate()
             server.wait(10)
+
+
+SLOW_TO_OPEN = """
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+import trio
+
+@module
+class Slow(Module[str, str]):
+    which: str
+    opens_s: float = 0.0
+    closes_s: float = 0.0
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        print("opening", self.which, flush=True)
+        await trio.sleep(self.opens_s)
+        print("open", self.which, flush=True)
+        try:
+            yield
+        finally:
+            print("releasing", self.which, flush=True)
+            await trio.sleep(self.closes_s)
+            print("released", self.which, flush=True)
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+opens_slowly = Slow("a") >> Slow("b", opens_s=3600)
+closes_slowly = Slow("a") >> Slow("b", closes_s=3600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_modules_open_releases_those_that_are_open(target, how):
+    target.write_text(FLOW + SLOW_TO_OPEN)
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:opens_slowly", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            seen = [server.stdout.readline() for _ in range(3)]
+            assert sorted(seen) == ["open a\n", "opening a\n", "opening b\n"]
+            server.send_signal(how)
+            assert server.wait(10) == 0
+            rest = server.stdout.read()
+            assert "released a" in rest
+            assert "Traceback" not in rest
+        finally:
+            server.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_second_signal_while_modules_are_released_ends_serve_at_once(target):
+    target.write_text(FLOW + SLOW_TO_OPEN)
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:closes_slowly", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            for word in ("Listening", "releasing b"):
+                assert any(line.startswith(word) for line in server.stdout)
+                server.send_signal(signal.SIGINT)
+            assert server.wait(10) == -signal.SIGINT
+        finally:
+            server.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_second_ctrl_c_ends_a_script_whose_modules_are_being_released(target):
+    script = "import trio\ntrio.run(closes_slowly.collect, ['x'])\n"
+    target.write_text(FLOW + SLOW_TO_OPEN + script)
+    with subprocess.Popen(
+        [sys.executable, str(target)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert any(line.startswith("releasing b") for line in program.stdout)
+            program.send_signal(signal.SIGINT)
+            assert program.wait(10) != 0
+            assert "KeyboardInterrupt" in program.stdout.read()
+        finally:
+            program.kill()
 
 
 STUBBORN = """

@@ -64,6 +64,7 @@ PUBLIC = [
     "Session",
     "SessionBusy",
     "SessionsFull",
+    "SettingsError",
     "StageError",
     "StageStuck",
     "StageTimeout",

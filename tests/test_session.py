@@ -23,6 +23,7 @@ from ezflow import (
     StageStuck,
     Turn,
     TurnClosedError,
+    TurnFailed,
     module,
     timeout,
 )
@@ -600,7 +601,7 @@ async def test_an_error_becomes_an_event_that_names_its_stage_and_then_the_turn_
         assert [event.seq for event in events] == list(range(len(events)))
         (record,) = [record for record in caplog.records if record.name == "ezflow"]
         assert record.levelno == logging.ERROR
-        assert record.getMessage() == "user ann, turn 1, stage failing failed"
+        assert record.getMessage() == "user 'ann', turn 1, stage failing failed"
         assert "Traceback" in caplog.text
         assert "raise RuntimeError(self.message)" in caplog.text
         # the session goes on
@@ -679,6 +680,74 @@ async def test_a_live_turn_whose_input_has_ended_has_its_time_for_the_rest(autoj
     assert [(event.reason, event.t) for event in events][-1] == ("timeout", pytest.approx(5.5))
 
 
+class Panic(BaseException):
+    """What a Rust extension raises."""
+
+
+@pytest.mark.parametrize("error", [Panic("deep inside"), SystemExit(3)])
+async def test_whatever_a_stage_raises_ends_its_own_turn_alone(autojump_clock, caplog, error):
+    @module
+    async def raises(text: str) -> str:
+        if text == "bad":
+            raise error
+        return text
+
+    async with raises.open() as service, service.session("ann") as ann, service.session("bob") as bob:
+        events = await events_of(ann.turn("bad"))
+        assert [(event.type, event.stage) for event in events[1:]] == [("error", "raises"), ("turn.ended", None)]
+        assert events[1].error.name == type(error).__name__
+        assert shape(await events_of(bob.turn("good"))) == shape(await events_of(ann.turn("good")))
+    with pytest.raises(TurnFailed):
+        await raises.collect(["bad"])
+
+
+async def test_a_turn_that_waits_for_the_one_before_is_interrupted_with_it(nursery, autojump_clock):
+    @module
+    async def slow_to_leave(text: str, turn: Turn) -> str:
+        try:
+            await trio.sleep(10)
+        finally:
+            with turn.cleanup():
+                await trio.sleep(1)
+        return text
+
+    told: list[list[str | None]] = [[], []]
+    async with slow_to_leave.open() as service, service.session("ann") as session:
+
+        async def ask(number: int) -> None:
+            told[number] += [event.reason async for event in session.turn(str(number))]
+
+        for number in (0, 1):
+            nursery.start_soon(ask, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert await session.interrupt() == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [[None, "interrupted"], [None, "interrupted"]]
+        assert trio.current_time() < 5
+
+
+async def test_a_turn_that_is_interrupted_says_so_though_its_time_runs_out_meanwhile(autojump_clock):
+    @module
+    async def slow_to_leave(text: str, turn: Turn) -> str:
+        try:
+            await trio.sleep(10)
+        finally:
+            with turn.cleanup():
+                await trio.sleep(1)
+        return text
+
+    async with slow_to_leave.open(turn_s=0.5) as service, service.session("ann") as session:
+        async with session.turn("x") as turn:
+            await trio.sleep(0.3)
+            await session.interrupt()
+            assert [event.reason async for event in turn][-1] == "interrupted"
+        async with session.live() as live:  # and one whose time has run out is not saved by what comes then
+            await live.send("x")
+            await trio.sleep(0.7)
+            live.played(0, 1.0)
+            assert [event.reason async for event in live][-1] == "timeout"
+
+
 async def test_as_many_hold_a_session_as_may(autojump_clock):
     async with upper.open(max_holders=2) as service, service.session("ann"):
         async with service.session("ann"):
@@ -726,7 +795,7 @@ async def test_a_stage_that_swallows_its_cancellation_is_named(autojump_clock, c
             await events_of(session.turn("b"))
         assert caught.value.stages == ("swallow",)
         assert trio.current_time() == began + 3.0
-        assert "user ann, turn 1: swallow did not leave" in caplog.text
+        assert "user 'ann', turn 1: swallow did not leave" in caplog.text
         await trio.sleep(30)
         assert [event.reason for event in await events_of(turn)] == ["interrupted"]
         next_turn = session.turn("c", entry=0)

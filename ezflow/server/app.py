@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import RequestRedirect
 
 from ..service import Service
 from .config import Settings
@@ -22,21 +23,25 @@ from .turns import turns
 __all__ = ["create_app"]
 
 
-def create_app(services: Mapping[str, Service], settings: Settings, stopping: trio.Event) -> QuartTrio:
+def create_app(
+    services: Mapping[str, Service], settings: Settings, stopping: trio.Event, nursery: trio.Nursery
+) -> QuartTrio:
     """The ASGI application over opened services: each under its name, the first also without a prefix.
 
-    When `stopping` is set, open sockets are closed, and new turns refused.
+    When `stopping` is set, open sockets are closed, and new turns refused. `nursery`: where it asks the modules
+    for their health.
     """
     app = QuartTrio("ezflow", static_folder=None)
+    app.url_map.merge_slashes = False
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
-    probes = Probes(services.values(), settings.probe_s)
+    probes = Probes(services.values(), settings.probe_s, nursery)
     first = next(iter(services))
     for name, service in services.items():
         own = (turns(service, settings, edges), describe(service))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
-        live = socket(service, edges, stopping)
+        live = socket(service, settings, edges, stopping)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
             for routes in own:
                 edges.register(routes, prefix, "own")
@@ -60,7 +65,9 @@ def create_app(services: Mapping[str, Service], settings: Settings, stopping: tr
             message = f"no route of this server{f'; its flows: {flows}' if flows else ''}."
         elif isinstance(error, MethodNotAllowed):
             headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-            message = f"this route takes {headers['Allow']}, not {request.method}."
+            message = f"this route takes {headers['Allow']} alone."
+        elif isinstance(error, RequestRedirect):
+            headers["Location"] = error.new_url
         body = {"error": error.name.replace(" ", ""), "message": message}
         return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500, **headers)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
-from ..errors import EzflowError
-from ..open_turn import Limits
+from ..errors import SettingsError
+from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
 
@@ -18,16 +19,33 @@ MIB = 1024 * 1024
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _positive(settings: object, field: attrs.Attribute[Any], value: float) -> None:
-    if not value > 0:
-        raise EzflowError(f"{field.name}={value} was given, but more than 0 is needed.")
+def _origins(given: Any) -> tuple[str, ...]:
+    """Origins as browsers write them."""
+    return tuple(_origin(origin) for origin in _several("origins", given, "https://app.example"))
+
+
+def _origin(given: str) -> str:
+    parts = urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise SettingsError(f"origins: {given!r} is no site: write scheme and host, as in https://app.example:8080.")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _hosts(given: Any) -> tuple[str, ...]:
+    return tuple(host.lower() for host in _several("hosts", given, "voice.example"))
+
+
+def _several(name: str, given: Any, example: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+        raise SettingsError(f"{name}={given!r} was given, but several strings are needed: {name}=[{example!r}].")
+    return tuple(given)
 
 
 def _networks(given: Any) -> tuple[Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(network) for network in given)
+        return tuple(ipaddress.ip_network(network) for network in _several("trusted", given, "10.0.0.0/8"))
     except ValueError as error:
-        raise EzflowError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
+        raise SettingsError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
 
 
 @attrs.frozen(kw_only=True)
@@ -44,41 +62,44 @@ class Settings(Limits):
 
     How much: `max_body`: bytes of a request's body; `max_message`: of a WebSocket message. `max_sessions`: users at
     once, each with `max_holders` requests and sockets. `rate_per_s`, `rate_burst`: requests of one user.
-    `turn_s`: how long a turn may take (a live turn: be silent on both sides); `idle_s`: how long a user's history is
-    kept after the last request. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a
-    module's health probe may take.
+    `turn_s`: how long a turn may take (a live turn: be silent on both sides). `idle_s`: how long a user's history is
+    kept after the last request. `quiet_s`: how long a socket without a turn may send nothing. `grace_s`: how long
+    running turns may go on after SIGTERM. `probe_s`: how long a module's health probe may take.
 
     `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of
     `POST /input`, an attrs class that derives from `EZPipeRequest`.
     """
 
     host: str = "127.0.0.1"
-    port: int = attrs.field(default=3421, validator=[attrs.validators.ge(0), attrs.validators.le(65535)])
+    port: int = attrs.field(default=3421, validator=bounded(0))
     insecure: bool = False
     tokens: tuple[Token, ...] = attrs.field(factory=tokens_of_environment, converter=read_tokens, repr=False)
     trusted: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
-    origins: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    max_body: int = attrs.field(default=32 * MIB, validator=_positive)
-    max_message: int = attrs.field(default=8 * MIB, validator=_positive)
-    rate_per_s: float = attrs.field(default=50.0, validator=_positive)
-    rate_burst: int = attrs.field(default=200, validator=_positive)
-    idle_s: float = 600.0
-    turn_s: float = 600.0
-    grace_s: float = 5.0
-    probe_s: float = attrs.field(default=2.0, validator=_positive)
+    origins: tuple[str, ...] = attrs.field(default=(), converter=_origins)
+    hosts: tuple[str, ...] = attrs.field(default=(), converter=_hosts)
+    max_body: int = attrs.field(default=32 * MIB, validator=bounded(0, above=True))
+    max_message: int = attrs.field(default=8 * MIB, validator=bounded(0, above=True))
+    rate_per_s: float = attrs.field(default=50.0, validator=bounded(0, above=True))
+    rate_burst: int = attrs.field(default=200, validator=bounded(1))
+    idle_s: float = attrs.field(default=600.0, validator=bounded(0))
+    turn_s: float = attrs.field(default=600.0, validator=bounded(0, above=True))
+    quiet_s: float = attrs.field(default=600.0, validator=bounded(0, above=True))
+    grace_s: float = attrs.field(default=5.0, validator=bounded(0))
+    probe_s: float = attrs.field(default=2.0, validator=bounded(0, above=True))
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
 
     def __attrs_post_init__(self) -> None:
+        if self.port > 65535:
+            raise SettingsError(f"port={self.port} was given, but 0 to 65535 is needed.")
         if not issubclass(self.request, EZPipeRequest) or "__attrs_attrs__" not in vars(self.request):
-            raise EzflowError(
+            raise SettingsError(
                 f"request={self.request.__name__} is no request class: write @attrs.frozen above "
                 f"class {self.request.__name__}(EZPipeRequest)."
             )
         attrs.resolve_types(self.request)  # a name in it that does not exist is known at the start
         if not (self.insecure or self.tokens or is_loopback(self.host)):
-            raise EzflowError(
+            raise SettingsError(
                 f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: give it "
                 "tokens (EZFLOW_TOKENS, --tokens FILE), leave it at 127.0.0.1 behind a proxy, or say insecure=True "
                 "(--insecure)."

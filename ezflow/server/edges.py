@@ -9,6 +9,7 @@ rebinding).
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import trio
 from quart import Blueprint, Quart, Response, g, request, websocket
 from quart.wrappers import Request, Websocket
 
+from ..errors import InputError
 from . import tokens
 from .config import Settings, is_loopback
 from .rates import Rates
@@ -27,6 +29,7 @@ __all__ = ["Edges"]
 # code. Own: who has a token, if there are any.
 Audience = Literal["all", "ezpipe", "socket", "own"]
 
+MAX_USER_CHARS = 256
 METHODS = "GET, POST, DELETE, OPTIONS"
 HEADERS = "Authorization, Content-Type, Accept, Last-Event-ID"
 SAFE = {
@@ -55,16 +58,32 @@ class Edges:
     def register(self, routes: Blueprint, prefix: str, audience: Audience) -> None:
         """Add routes under a prefix, for that audience."""
         name = f"{prefix.strip('/')}_{routes.name}"
-        self._app.register_blueprint(routes, url_prefix=prefix or None, name=name)
+        self._app.register_blueprint(routes, url_prefix=f"{prefix}{routes.url_prefix or ''}" or None, name=name)
         self._audiences[name] = audience
 
     def admit(self, user: str, *, counts: bool = True) -> None:
-        """Let a request through that is for this user. Raises: Forbidden; TooManyRequests, if it `counts`."""
+        """Let a request through that is for this user.
+
+        Raises: InputError for what is no user's name; Forbidden; TooManyRequests, if it `counts`.
+        """
+        if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARS:
+            raise InputError("user", f"a string of 1 to {MAX_USER_CHARS} characters is needed")
         token: tokens.Token | None = g.get("token")
         if token is not None and not token.stands_for(user):
             raise Forbidden(f"this token does not stand for user {user!r}.")
         if counts and (wait_s := self._rates.wait_s(user)):
             raise TooManyRequests(user, wait_s)
+
+    def admit_all(self, users: Iterable[str], *, counts: bool = True) -> None:
+        """As `admit`, for each of the users that a request names."""
+        for user in users:
+            self.admit(user, counts=counts)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Has the asker shown a token that stands for some users alone?"""
+        token: tokens.Token | None = g.get("token")
+        return token is not None and "*" not in token.users
 
     @property
     def stopping(self) -> bool:
@@ -86,11 +105,11 @@ class Edges:
         audience = self._identify(request)
         self._refuse_foreign(request)
         if request.method == "OPTIONS":
-            return Response(status=204, headers={"Allow": METHODS})
+            return Response(b"", 204, {"Allow": METHODS})
         if not (self.knows or audience == "all" or (audience == "ezpipe" and self._is_trusted())):
             raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
-        if "user" in request.args:
-            self.admit(request.args["user"], counts=False)
+        if audience == "own":
+            self.admit_all(request.args.getlist("user"), counts=False)
         if self.stopping and request.method == "POST" and not request.path.endswith("/interrupt"):
             raise ShuttingDown
         return None
@@ -98,8 +117,10 @@ class Edges:
     async def _refuse_websocket(self) -> None:
         audience = self._identify(websocket)
         self._refuse_foreign(websocket)
-        if not self.knows and audience != "socket":
-            raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
+        if audience != "socket":  # which says it by its closing code
+            if not self.knows:
+                raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
+            self.admit_all(websocket.args.getlist("user"))
 
     async def _finish(self, response: Response) -> Response:
         for name, value in SAFE.items():
@@ -108,6 +129,7 @@ class Edges:
             response.vary.add("Origin")
             if (origin := request.headers.get("Origin")) in self._settings.origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
+                response.headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
                 if request.method == "OPTIONS":
                     response.headers["Access-Control-Allow-Methods"] = METHODS
                     response.headers["Access-Control-Allow-Headers"] = HEADERS
@@ -132,8 +154,12 @@ class Edges:
         is_own = host != "" and (origin or "").lower().partition("://")[2] == host.lower()
         if origin is not None and origin not in self._settings.origins and not is_own:
             raise Forbidden(f"a page of {origin!r} may not use this server: list its site in Settings.origins.")
-        # Neither an image nor a link says whose page it is on; a link to what can only be looked at does no harm.
+        # Neither an image nor a link sends an Origin. A browser says that another site's page asks, or (to a server
+        # without TLS that is not on this machine) only which page; a link to what can only be looked at does no harm.
         unsaid = origin is None and asked.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        if origin is None and self.audience == "ezpipe" and "Sec-Fetch-Site" not in asked.headers:
+            referer = urlsplit(asked.headers.get("Referer", ""))
+            unsaid = referer.netloc.lower() not in ("", host.lower())
         if unsaid and (asked.headers.get("Sec-Fetch-Mode") != "navigate" or self.audience == "ezpipe"):
             raise Forbidden("another site's page may not use this route.")
 
@@ -148,7 +174,7 @@ class Edges:
 
 
 def _is_ours(name: str, settings: Settings) -> bool:
-    if is_loopback(name) or name in (settings.host.lower(), *map(str.lower, settings.hosts)):
+    if is_loopback(name) or name in (settings.host.lower(), *settings.hosts):
         return True
     try:  # 0.0.0.0 stands for every address of this machine, and an address cannot be rebound
         return ipaddress.ip_address(settings.host).is_unspecified and bool(ipaddress.ip_address(name))

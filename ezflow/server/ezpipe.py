@@ -5,13 +5,13 @@ A reply is a stream of bare JSON objects, a line and an HTTP chunk each, that en
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, cast
 
 import attrs
-import msgspec
 from quart import Blueprint, Response, request
 
 from ..errors import InputError
@@ -29,7 +29,7 @@ from .ezpipe_replies import RATE_HZ, Replies, at_24_khz, audio_line, error_line,
 from .ezpipe_request import NO_USER, EZPipeRequest, body_schema, read_options, read_request, read_sound, takes_sound
 from .ezpipe_speech import Speech
 from .health import Probes
-from .replies import BadRequest, answer, headers_of, read_body, read_json, status_of
+from .replies import BadRequest, Forbidden, answer, headers_of, read_body, read_json, status_of
 
 __all__ = ["EZPipeRequest", "ezpipe", "module_routes", "refused"]
 
@@ -86,17 +86,12 @@ def ezpipe(service: Service, settings: Settings, edges: Edges, probes: Probes) -
 def module_routes(service: Service, settings: Settings, edges: Edges) -> list[Blueprint]:
     """The routes that modules bring: a module may define `routes(self) -> quart.Blueprint`.
 
-    It is asked once it is open; a module that stands at several stages is asked once. A body's `user` is held
-    against the asker's token, as the `user` of a query is for every route.
+    It is asked once it is open; a module that stands at several stages is asked once. The `user` of a query and of
+    a JSON body is held against the asker's token, and counts as a request of that user.
     """
 
     async def admit() -> None:
-        data = await read_body(settings.max_body)
-        request.body.append(data)  # for the route itself
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            body = msgspec.json.decode(data)
-            if isinstance(body, dict) and isinstance(user := body.get("user"), str):
-                edges.admit(user)
+        edges.admit_all([*request.args.getlist("user"), *_users_of(await read_body(settings.max_body), edges)])
 
     modules = {id(stage.module): stage for stage in service.stages}
     found = []
@@ -108,6 +103,20 @@ def module_routes(service: Service, settings: Settings, edges: Edges) -> list[Bl
             blueprint.before_request(admit)
             found.append(blueprint)
     return found
+
+
+def _users_of(data: bytes, edges: Edges) -> list[Any]:
+    """Whom the body of a request to a module's route names. Raises: BadRequest; Forbidden."""
+    if not data:
+        return []
+    request.body.append(data)  # for the route itself
+    try:
+        body = json.loads(data)  # as Quart reads it, so that both see the same user
+    except (ValueError, RecursionError) as error:
+        if edges.is_restricted:
+            raise Forbidden("this token stands for named users: send JSON, in which `user` can be found.") from error
+        return []
+    return [body["user"]] if isinstance(body, dict) and "user" in body else []
 
 
 def refused(error: Exception) -> Response:
@@ -218,10 +227,10 @@ class _Desk:
     async def _turn(
         self, user: str, item: Any, way: _Way, options: Mapping[str, Any], replies: Replies
     ) -> AsyncGenerator[bytes, None]:
-        self._open.pop(user, None)
         async with self._service.session(user) as session:
             turn = session.turn(item, entry=way.head.name, options=options, show=way.told)
             async with turn as events:
+                self._open.pop(user, None)
                 yield b""
                 async for event in events:
                     for line in await replies.lines([event]):
@@ -234,7 +243,7 @@ class _Desk:
             speech = self._open.get(user)
             if speech is None or not speech.takes(session, way.head.index):
                 speech = self._begin(session, way, options, replies)
-            if speech.bytes + len(piece.pcm) > self._settings.max_body:
+            if speech.held_bytes + len(piece.pcm) > self._settings.max_body:
                 raise BadRequest(f"an utterance has at most {self._settings.max_body} bytes: send {END}.", 413)
             lines = await speech.append(piece)
             if speech.over and self._open.get(user) is speech:
@@ -252,9 +261,10 @@ class _Desk:
 
     async def _rest(self, user: str, way: _Way) -> AsyncGenerator[bytes, None]:
         async with self._service.session(user) as session:
-            speech = self._open.pop(user, None)
+            speech = self._open.get(user)
             if speech is None or not speech.takes(session, way.head.index):
-                raise InputError("Input", f"{END} ends an utterance, but none is open: send its sound first")
+                raise InputError("Input", f"{END} ends an utterance, but none is open here: send its sound first")
+            del self._open[user]
             async with aclosing(speech.rest()) as lines:
                 async for line in lines:
                     yield line

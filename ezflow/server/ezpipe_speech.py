@@ -35,7 +35,7 @@ class Speech:
         """`stages`: those of the turn, the entry first."""
         self.session = session
         self.entry = stages[0].index
-        self.bytes = 0
+        self.held_bytes = 0
         self._turn = turn
         self._replies = replies
         self._sound = bytearray()
@@ -60,7 +60,8 @@ class Speech:
         async with self._in_order:
             if self._ended:
                 return []
-            self.bytes += len(piece.pcm)
+            if not self._in_pieces:
+                self.held_bytes += len(piece.pcm)
             await self._begin()
             lines: list[bytes] = []
             while not await self._feed(piece):

@@ -21,6 +21,7 @@ from contextlib import suppress
 from math import inf
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import h11
 import trio
@@ -119,7 +120,17 @@ class Requests(h11.Connection):
         while self.their_state is h11.IDLE and self.trailing_data[0].startswith(b"\r\n"):
             self._receive_buffer.maybe_extract_at_most(2)  # an empty line before a request, as RFC 9112 2.2 has it
         event = super().next_event()
+        if isinstance(event, h11.Request) and not _is_target(event.target):
+            raise h11.RemoteProtocolError("the request target is neither a path nor a URL")
         return h11.NEED_DATA if event is h11.PAUSED else event
+
+
+def _is_target(target: bytes) -> bool:
+    """Is it one that Quart can read? Another would be answered by a traceback in the log."""
+    try:
+        return urlsplit(target).scheme in (b"http", b"https") or target.startswith(b"/")
+    except ValueError:
+        return False
 
 
 class WebSocket(WSStream):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from functools import partial
+from math import inf
 
 import trio
 from quart import Blueprint, Response
 
+from ..errors import NOT_ITS_OWN
 from ..modules import Module
 from ..service import Service
 from .edges import Edges
@@ -23,43 +24,59 @@ FRESH_S = 1.0
 
 
 class Probes:
-    """The health probes of all modules: each is asked once at a time, and no more often than once a second."""
+    """The health probes of all modules: each runs once at a time, and begins no more often than once a second.
 
-    def __init__(self, services: Iterable[Service], patience_s: float) -> None:
+    They run in a nursery of the server's: an asker that leaves ends none, and one that hangs keeps no asker longer
+    than `patience_s`.
+    """
+
+    def __init__(self, services: Iterable[Service], patience_s: float, nursery: trio.Nursery) -> None:
         stages = [stage for service in services for stage in service.stages]
         self._stages = {id(stage.module): stage for stage in stages if type(stage.module).probe is not Module.probe}
         self._patience_s = patience_s
-        self._asking = trio.Lock()
-        self._asked_at = -float("inf")
-        self._found: dict[int, str] = {}
+        self._nursery = nursery
+        self._asked_at = -inf
+        self._running: dict[int, trio.Event] = {}
+        self._found: dict[int, str | None] = {}
 
     async def ask(self, services: Iterable[Service]) -> dict[str, str]:
         """What fails, by the stage's name; empty if nothing does. Never raises."""
-        async with self._asking:
-            if trio.current_time() - self._asked_at >= FRESH_S:
-                found: dict[int, str] = {}
-                async with trio.open_nursery() as nursery:
-                    for key in self._stages:
-                        nursery.start_soon(partial(self._ask, key, found))
-                self._found, self._asked_at = found, trio.current_time()
+        if trio.current_time() - self._asked_at >= FRESH_S:
+            self._asked_at = trio.current_time()
+            for key in self._stages.keys() - self._running.keys():
+                self._running[key] = trio.Event()
+                self._nursery.start_soon(self._ask, key)
+        with trio.move_on_at(self._asked_at + self._patience_s):
+            for event in list(self._running.values()):
+                await event.wait()
+        for key in self._running:
+            self._note(key, f"no answer within {self._patience_s:g} s")
         return {
-            stage.name: self._found[id(stage.module)]
+            stage.name: problem
             for service in services
             for stage in service.stages
-            if id(stage.module) in self._found
+            if (problem := self._found.get(id(stage.module))) is not None
         }
 
-    async def _ask(self, key: int, found: dict[int, str]) -> None:
-        stage = self._stages[key]
+    async def _ask(self, key: int) -> None:
+        problem: str | None = None
         try:
-            with trio.fail_after(self._patience_s):
-                await stage.module.probe()
-        except trio.TooSlowError:
-            found[key] = f"no answer within {self._patience_s:g} s"
-        except Exception as error:  # noqa: BLE001  (whatever a module's own code raises: the stage is not ready)
-            found[key] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if found.get(key) != self._found.get(key):
-            log.warning("stage %s: %s", stage.name, found.get(key, "ready again"))
+            with trio.move_on_after(self._patience_s) as patience:
+                await self._stages[key].module.probe()
+            if patience.cancelled_caught:
+                problem = f"no answer within {self._patience_s:g} s"
+        except NOT_ITS_OWN:
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever a module's own code raises: the stage is not ready)
+            problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        finally:
+            self._running.pop(key).set()
+        self._note(key, problem)
+
+    def _note(self, key: int, problem: str | None) -> None:
+        if problem != self._found.get(key):
+            log.warning("stage %s: %s", self._stages[key].name, problem or "ready again")
+        self._found[key] = problem
 
 
 def health(services: Iterable[Service], probes: Probes, edges: Edges) -> Blueprint:

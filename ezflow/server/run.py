@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 import trio
 
-from ..errors import StageStuck, flat
+from ..errors import SettingsError, StageStuck, flat
 from ..flow import Flow
 from ..place import Place, Places
 from ..service import open_flows
@@ -20,6 +21,10 @@ from .guard import GuardedConfig, serve
 
 __all__ = ["run"]
 
+# A flow's name is a part of its URLs.
+FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+# What connections have to close in, however short the grace.
+CLOSING_S = 0.5
 # The end of the grace, in which the turns that still run are ended, so that their clients are told.
 LAST_WORDS_S = 1.0
 
@@ -34,21 +39,45 @@ async def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM, or until `stop` is set. Reports its URL when every module is open.
 
-    Raises: FlowError; ModuleOpenError; OSError if the address is taken.
+    Raises: FlowError; ModuleOpenError; SettingsError for a flow's name; OSError if the address is taken.
     """
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    async with open_flows(named, settings) as services:
+    for name in named:
+        if not (re.fullmatch(FLOW_NAME, name) or named.keys() == {""}):
+            raise SettingsError(f"a flow is called {name!r}, but its name is part of its URL: {FLOW_NAME} is needed.")
+    stopped = trio.Event() if stop is None else stop
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        opening, listening = trio.CancelScope(), trio.Event()
+        if stop is None:  # around all of it, so that no signal tears the release of a module apart
+            await nursery.start(_signals, stopped, opening, listening, say)
+        try:
+            with opening:
+                await _serve(named, settings, stopped, listening, say, task_status)
+        except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _serve(
+    flows: Mapping[str, Flow[Any, Any]],
+    settings: Settings,
+    stopped: trio.Event,
+    listening: trio.Event,
+    say: Callable[[str], None],
+    task_status: trio.TaskStatus[str],
+) -> None:
+    async with open_flows(flows, settings) as services:
         for name, service in services.items():
             say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
         places = next(iter(services.values())).sessions  # those of all
         config = GuardedConfig(settings.bind)
         config.websocket_max_message_size = settings.max_message
-        stopped = trio.Event() if stop is None else stop
-        app = create_app(services, settings, stopped)
         try:
             async with trio.open_nursery() as nursery:
-                if stop is None:
-                    await nursery.start(_signals, stopped, say)
+                app = create_app(services, settings, stopped, nursery)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
                     async def drained() -> None:
@@ -60,12 +89,13 @@ async def run(
                             nursery.start_soon(_interrupt, place)
                         with trio.move_on_at(end):
                             await _released(places)
-                        config.graceful_timeout = max(0.0, end - trio.current_time())
+                        config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
 
                     await serve(app, config, shutdown_trigger=drained, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
+                listening.set()
                 say(f"Listening on {urls[0]} (Ctrl+C to stop)")
                 task_status.started(urls[0])
         except ExceptionGroup as group:
@@ -84,7 +114,13 @@ async def _interrupt(place: Place) -> None:
         await place.interrupt()
 
 
-async def _signals(stopped: trio.Event, say: Callable[[str], None], task_status: trio.TaskStatus[None]) -> None:
+async def _signals(
+    stopped: trio.Event,
+    opening: trio.CancelScope,
+    listening: trio.Event,
+    say: Callable[[str], None],
+    task_status: trio.TaskStatus[None],
+) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for signum in signals:
@@ -95,3 +131,5 @@ async def _signals(stopped: trio.Event, say: Callable[[str], None], task_status:
                 signal.raise_signal(signum)
             say("Shutting down: running turns may finish (a second signal stops at once)")
             stopped.set()
+            if not listening.is_set():
+                opening.cancel()

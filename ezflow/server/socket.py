@@ -26,6 +26,7 @@ from ..request import entry_index
 from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads
+from .config import Settings
 from .describe import flow_description
 from .edges import Edges
 from .encode import encoder
@@ -46,7 +47,7 @@ STARTS = 4
 LAST_WORDS_S = 1.0
 
 
-def socket(service: Service, edges: Edges, stopping: trio.Event) -> Blueprint:
+def socket(service: Service, settings: Settings, edges: Edges, stopping: trio.Event) -> Blueprint:
     """The WebSocket route of a flow. When `stopping` is set, every socket is closed with 1001."""
     routes = Blueprint("socket", __name__)
 
@@ -62,7 +63,7 @@ def socket(service: Service, edges: Edges, stopping: trio.Event) -> Blueprint:
         except Refused as error:
             await websocket.close(1008, _reason(error))
         else:
-            await _serve(service, user, edges, stopping)
+            await _serve(service, user, settings.quiet_s, edges, stopping)
 
     return routes
 
@@ -80,21 +81,26 @@ def _reason(error: BaseException) -> str:
     return str(error).encode()[:123].decode(errors="ignore")
 
 
-async def _serve(service: Service, user: str, edges: Edges, stopping: trio.Event) -> None:
+async def _serve(service: Service, user: str, quiet_s: float, edges: Edges, stopping: trio.Event) -> None:
     try:
         async with service.session(user) as session, trio.open_nursery() as nursery:
             conversation = Conversation(service, session, edges)
             nursery.start_soon(conversation.write)
             nursery.start_soon(conversation.perform)
             nursery.start_soon(conversation.read)
-            await stopping.wait()
+            nursery.start_soon(conversation.forsake_after, quiet_s)
+            nursery.start_soon(conversation.leave_when, stopping)
+            await conversation.left.wait()
             await conversation.finish()
-            await websocket.close(1001, "the server is shutting down")
+            if stopping.is_set():
+                await websocket.close(1001, "the server is shutting down")
+            else:
+                await websocket.close(1000, f"nothing was sent for {quiet_s:g} s")
             nursery.cancel_scope.cancel()
     except* (SessionsFull, SessionBusy) as full:
         await websocket.close(1013, _reason(flat(full)[0]))
     except* Exception as faults:
-        log.error("user %s: the socket failed", user, exc_info=faults)
+        log.error("user %r: the socket failed", user, exc_info=faults)
         await websocket.close(1011, "the server failed: its log says how")
 
 
@@ -130,6 +136,21 @@ class Conversation:
         self._writing = trio.CancelScope()
         self._silent = trio.Event()
         self._leaving = False
+        self._heard_at = trio.current_time()
+        self.left = trio.Event()
+
+    async def leave_when(self, stopping: trio.Event) -> None:
+        await stopping.wait()
+        self.left.set()
+
+    async def forsake_after(self, quiet_s: float) -> None:
+        """Leave a client that has no turn and has sent nothing for so long."""
+        while (rest_s := self._heard_at + quiet_s - trio.current_time()) > 0:
+            await trio.sleep(rest_s)
+            if self._live is not None and not self._live.finished.is_set():
+                await self._live.finished.wait()
+                self._heard_at = trio.current_time()
+        self.left.set()
 
     async def write(self) -> None:
         """Send what there is to say, in order: the only place that sends."""
@@ -162,6 +183,7 @@ class Conversation:
         """Take each frame of the client; answer one that does not fit by an error event, and go on."""
         while True:
             message: str | bytes | None = await websocket.receive()
+            self._heard_at = trio.current_time()
             try:
                 if isinstance(message, str):
                     await self._take(message)

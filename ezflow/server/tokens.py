@@ -12,14 +12,14 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import EzflowError
+from ..errors import SettingsError
 
-__all__ = ["Token", "find", "read_tokens", "tokens_of_environment"]
+__all__ = ["Token", "find", "read_file", "read_tokens", "tokens_of_environment"]
 
 # A guess at a shorter one could come true; `python -c "import secrets; print(secrets.token_urlsafe())"` gives 43.
 MIN_CHARS = 16
-# What a header and a WebSocket subprotocol may both hold.
-CHARS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/=-]+")
+# What a header and a WebSocket subprotocol may both hold: `/` and `=` are for headers alone.
+CHARS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @attrs.frozen
@@ -33,13 +33,13 @@ class Token:
     def read(cls, line: str) -> Token:
         """A line of a token file: the token, then the users it stands for (any, if none is named).
 
-        Raises: EzflowError, which does not tell the token.
+        Raises: SettingsError, which does not tell the token.
         """
         secret, *users = line.split()
         if len(secret) < MIN_CHARS or not CHARS.fullmatch(secret):
-            raise EzflowError(
+            raise SettingsError(
                 f"a token of {len(secret)} characters is no token: it needs at least {MIN_CHARS}, and only letters, "
-                "digits and !#$%&'*+-.^_`|~/=. Make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
+                "digits and !#$%&'*+-.^_`|~. Make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
             )
         return cls(_digest(secret), tuple(users) or ("*",))
 
@@ -48,23 +48,40 @@ class Token:
 
 
 def read_tokens(given: Iterable[Token | str]) -> tuple[Token, ...]:
-    """Tokens, and lines of a token file; empty lines and those that begin with # are none. Raises: EzflowError."""
-    lines = [line if isinstance(line, Token) else line.strip() for line in given]
-    return tuple(
-        line if isinstance(line, Token) else Token.read(line)
-        for line in lines
-        if isinstance(line, Token) or (line and not line.startswith("#"))
-    )
+    """Tokens, and lines of a token file; empty lines and those that begin with # are none.
+
+    Raises: SettingsError, also for a token that is given twice, or if lines are given and none is a token.
+    """
+    lines = [given] if isinstance(given, str) else list(given)
+    read = [line if isinstance(line, Token) else Token.read(line) for line in lines if not _is_blank(line)]
+    if lines and not read:
+        raise SettingsError("tokens were asked for, but none was given: who should be let in?")
+    if len({token.digest for token in read}) < len(read):
+        raise SettingsError("a token is given twice: name all of its users in one line.")
+    return tuple(read)
+
+
+def read_file(path: str | Path) -> list[str]:
+    """The lines of a token file. Raises: SettingsError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines() or [""]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the token file {path} cannot be read: {error}") from error
+
+
+def _is_blank(line: Token | str) -> bool:
+    return isinstance(line, str) and (not line.strip() or line.strip().startswith("#"))
 
 
 def tokens_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[Token, ...]:
     """The tokens of `EZFLOW_TOKENS` (separated by `;` or line ends) and of the file `EZFLOW_TOKENS_FILE`.
 
-    Raises: EzflowError; OSError if the file cannot be read.
+    Raises: SettingsError.
     """
-    lines = re.split("[;\n]", environment.get("EZFLOW_TOKENS", ""))
+    given = environment.get("EZFLOW_TOKENS", "")
+    lines = re.split("[;\n]", given) if given else []
     if path := environment.get("EZFLOW_TOKENS_FILE"):
-        lines += Path(path).read_text(encoding="utf-8").splitlines()
+        lines += read_file(path)
     return read_tokens(lines)
 
 

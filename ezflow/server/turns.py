@@ -102,7 +102,7 @@ async def _lines(
     except Exception as error:
         if told is None:
             raise  # nothing has been sent: it is the handler's to answer
-        log.error("user %s, turn %d: its reply failed", body.user, told.turn, exc_info=error)
+        log.error("user %r, turn %d: its reply failed", body.user, told.turn, exc_info=error)
         if told.type != "turn.ended":
             fault = Fault(type(error).__name__, str(error) or type(error).__name__)
             yield encode(Event(type="error", turn=told.turn, seq=told.seq + 1, t=told.t, error=fault))

@@ -28,7 +28,7 @@ def test_each_setting_has_its_line():
 
 async def test_each_route_has_its_line():
     settings = Settings()
-    async with open_flows({"": FakeLLM()}, settings) as services:
-        routes = {rule.rule for rule in create_app(services, settings, trio.Event()).url_map.iter_rules()}
+    async with open_flows({"": FakeLLM()}, settings) as services, trio.open_nursery() as nursery:
+        routes = {rule.rule for rule in create_app(services, settings, trio.Event(), nursery).url_map.iter_rules()}
     table = PAGE.partition("## Routes")[2].partition("\n## ")[0]
     assert routes == set(re.findall(r"(?<=[` ])/[a-z_/]+", table)) - {"/"}

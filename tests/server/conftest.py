@@ -116,8 +116,8 @@ class Pieces:
 
 
 @pytest.fixture
-def serving():
-    """`async with serving(flow, **settings) as server:`"""
+def serving(caplog):
+    """`async with serving(flow, **settings) as server:`; what Quart or hypercorn log as their own fault is one."""
 
     @asynccontextmanager
     async def serve(flows: Any, **settings: Any) -> AsyncIterator[Server]:
@@ -130,5 +130,7 @@ def serving():
                 yield Server(url, said, stop)
             finally:
                 stop.set()
+        assert "Error in ASGI Framework" not in caplog.text
+        assert "One connection failed" not in caplog.text
 
     return serve

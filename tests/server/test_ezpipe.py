@@ -407,6 +407,30 @@ class TestSpokenInput:
             assert statuses == [200, 200, 413]
             assert await Client(server).said(user="ann", Input="ENDASR") == "You said 4000+4000."
 
+    async def test_a_refusal_leaves_the_open_utterance_as_it_is(self, serving):
+        async with serving(voice, max_holders=1) as server:
+            client = Client(server)
+            await client.lines(user="ann", Input=bytes(26).hex())
+            for wrong in ({"Input": "xyz"}, {"Input": 5}, {"Input": "x", "Entry": 9}):
+                assert (await server.json("POST", "/input", {"user": "ann"} | wrong))[0] == 422
+            assert await client.said(user="ann", Input="ENDASR") == "You said 13."
+
+    async def test_the_end_of_an_utterance_at_another_entry_does_not_lose_it(self, serving):
+        @module
+        async def same(sound: Audio) -> Audio:
+            return sound
+
+        async with serving(same >> voice) as server:
+            await Client(server).lines(user="ann", Input=bytes(26).hex())
+            assert (await server.json("POST", "/input", {"user": "ann", "Input": "ENDASR", "Entry": 1}))[0] == 422
+            assert await Client(server).said(user="ann", Input="ENDASR") == "You said 13."
+
+    async def test_a_microphone_that_is_always_on_has_no_limit_of_its_own(self, serving):
+        async with serving(Detects() >> Counts(), max_body=20_000) as server:
+            for _ in range(4):
+                await Client(server).lines(user="ann", Input=bytes(8000).hex())
+            assert await Client(server).said(user="ann", Input="ENDASR") == "4000" * 4
+
     async def test_a_failing_recogniser_is_told_with_the_piece_and_the_next_begins_anew(self, serving, caplog):
         @module
         class Deaf(Module[Utterance, str]):

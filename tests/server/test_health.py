@@ -88,17 +88,57 @@ async def test_the_heartbeat_pings_the_backends(serving):
 
 async def test_backends_are_asked_once_a_second_however_often_the_server_is(autojump_clock):
     backend = Backend()
-    async with open_flows({"a": Stands(backend), "b": Stands(backend) >> Stands(backend, "!")}, Limits()) as services:
-        probes = Probes(services.values(), 1.0)
-        async with trio.open_nursery() as nursery:
+    flows = {"a": Stands(backend), "b": Stands(backend) >> Stands(backend, "!")}
+    async with open_flows(flows, Limits()) as services, trio.open_nursery() as nursery:
+        probes = Probes(services.values(), 1.0, nursery)
+        async with trio.open_nursery() as askers:
             for _ in range(10):
-                nursery.start_soon(probes.ask, services.values())
+                askers.start_soon(probes.ask, services.values())
         assert backend.asked == 2  # two different modules
         backend.problem = ValueError("away")
         assert await probes.ask([services["a"]]) == {}
         await trio.sleep(FRESH_S)
         assert await probes.ask([services["a"]]) == {"stands": "ValueError: away"}
         assert await probes.ask([services["b"]]) == {"stands": "ValueError: away", "stands_2": "ValueError: away"}
+
+
+async def test_askers_who_leave_do_not_make_the_backends_be_asked_more_often(autojump_clock):
+    backend = Backend(hangs=True)
+    async with open_flows({"a": Stands(backend)}, Limits()) as services, trio.open_nursery() as nursery:
+        probes = Probes(services.values(), 5.0, nursery)
+        for _ in range(20):
+            with trio.move_on_after(0.1):
+                await probes.ask(services.values())
+        assert backend.asked == 1
+        assert await probes.ask(services.values()) == {"stands": "no answer within 5 s"}
+        backend.hangs = False
+        await trio.sleep(FRESH_S)
+        assert await probes.ask(services.values()) == {}
+
+
+async def test_a_probe_that_cannot_be_cancelled_keeps_nobody_waiting_and_is_not_asked_twice(autojump_clock):
+    release = trio.Event()
+    backend = Backend()
+
+    @module
+    class Stubborn(Module[str, str]):
+        async def probe(self) -> None:
+            backend.asked += 1
+            with trio.CancelScope(shield=True):
+                await release.wait()
+
+        async def process(self, text: str, turn: Turn) -> str:
+            return text
+
+    async with open_flows({"a": Stubborn()}, Limits()) as services, trio.open_nursery() as nursery:
+        probes = Probes(services.values(), 2.0, nursery)
+        for _ in range(3):
+            began = trio.current_time()
+            assert await probes.ask(services.values()) == {"stubborn": "no answer within 2 s"}
+            assert trio.current_time() - began <= 2.0
+            await trio.sleep(5.0)
+        assert backend.asked == 1
+        release.set()
 
 
 @pytest.mark.parametrize("problem", [RuntimeError(), KeyError("x")])

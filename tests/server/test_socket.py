@@ -169,7 +169,7 @@ async def serving_sockets(flow: Flow[Any, Any], **settings: Any) -> AsyncIterato
     config.graceful_timeout = 1.0
     config.websocket_ping_interval = 0.2
     async with open_flows({"": flow}, chosen) as services, trio.open_nursery() as nursery:
-        app = create_app(services, chosen, stopping)
+        app = create_app(services, chosen, stopping, nursery)
         url, *_ = await nursery.start(partial(serve, app, config, shutdown_trigger=stopping.wait))
         yield Server(services[""], url, stopping)
         stopping.set()
@@ -648,6 +648,18 @@ async def test_a_socket_that_starts_too_many_turns_is_told_and_lives():
         await client.until("text", text="X")
         async with connected(server.url) as other:
             assert await other.closing() == 1013
+
+
+async def test_a_socket_that_has_no_turn_and_sends_nothing_is_closed_and_one_that_talks_is_not():
+    async with serving_sockets(upper, quiet_s=0.2) as server, connected(server.url) as quiet:
+        async with server.client() as talks:
+            await talks.send("start")
+            assert await quiet.closing() == 1000
+            await talks.send("input", data="still here")
+            assert texts(await talks.until("text")) == ["STILL HERE"]
+            await talks.send("end")
+            await talks.until("turn.ended")
+            assert await talks.closing() == 1000
 
 
 async def test_a_user_has_a_limit_of_sockets_and_requests():

@@ -131,7 +131,7 @@ async def test_an_unknown_route_and_method_are_refused_in_json(serving):
         )
         async with server.request("GET", "/turns") as response:
             assert (response.status, response.headers["allow"]) == (405, "OPTIONS, POST")
-            assert json.loads(await response.read())["message"] == "this route takes OPTIONS, POST, not GET."
+            assert json.loads(await response.read())["message"] == "this route takes OPTIONS, POST alone."
 
 
 async def test_a_body_over_the_limit_is_refused_also_when_chunked(serving):
