@@ -273,7 +273,7 @@ class OpenTurn:
             with self._scope:
                 await self._work(state, root)
                 reason = "done"
-            if reason != "done" and not self._closing:
+            if reason != "done" and not self._closing and trio.current_time() >= self._scope.deadline:
                 reason = "timeout"
         except NOT_ITS_OWN:
             raise
