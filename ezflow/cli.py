@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | models`.
+"""The command line: `ezflow serve | check | graph | modules | new | models`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .errors import EzflowError, FlowError, SettingsError
@@ -74,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--format", choices=["text", "mermaid"], default="text")
     graph.set_defaults(run=_graph)
 
+    modules = commands.add_parser("modules", help="list the modules that are installed, or those of a folder")
+    modules.add_argument("folder", nargs="*", type=Path, help="a folder or a file (default: all installed packages)")
+    modules.set_defaults(run=_modules)
+
+    new = commands.add_parser("new", help="begin something of your own")
+    kinds = new.add_subparsers(required=True, metavar="KIND")
+    made = kinds.add_parser("module", help="write a module and its test, which pass as they are")
+    made.add_argument("name", help="its class, like Shouter")
+    made.add_argument("--http", action="store_true", help="one that speaks to a server over HTTP")
+    made.add_argument("--in", dest="folder", type=Path, default=Path(), metavar="FOLDER", help="where (default: here)")
+    made.set_defaults(run=_new_module)
+
     models = commands.add_parser("models", help="list, fetch and find the weights of the embedded models")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("list", help="what there is, whose it is, and where it is cached").set_defaults(run=_models)
@@ -123,6 +136,34 @@ def _graph(options: argparse.Namespace) -> int:
         if name:
             print(f"%% {name}" if options.format == "mermaid" else f"{name}:")
         print(report.mermaid() if options.format == "mermaid" else report.drawing)
+    return 0
+
+
+def _modules(options: argparse.Namespace) -> int:
+    from .catalog import Broken, catalog, folder, installed
+
+    for path in options.folder:
+        if not path.exists():
+            raise TargetError(f"{path} is no folder and no file.")
+    files = [file for path in options.folder for file in folder(path)] if options.folder else installed()
+    place, code = "", 0
+    for entry in catalog(files):
+        if isinstance(entry, Broken):
+            print(f"{entry.place}\n  cannot be imported: {entry.problem}")
+            code = 1
+            continue
+        if entry.place != place:
+            place = entry.place
+            print(place)
+        print(f"  {entry.line}\n      {entry.about}")
+    return code
+
+
+def _new_module(options: argparse.Namespace) -> int:
+    from .scaffold import write
+
+    code, test = write(options.name, options.folder, http=options.http)
+    print(f"{code}\n{test}\nRun its test: pytest {test}")
     return 0
 
 

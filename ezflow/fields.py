@@ -45,7 +45,8 @@ def check_fields(cls: type, base: type) -> None:
                 raise DefinitionError(
                     f"{name}.{field} has no annotation: write {field}: Client = resource(), with its own type."
                 )
-            plain = not (callable(value) or hasattr(value, "__get__") or field.startswith("_"))
+            constant = any(_is_class_variable(inspect.get_annotations(up).get(field)) for up in cls.__mro__[1:])
+            plain = not (constant or callable(value) or hasattr(value, "__get__") or field.startswith("_"))
             if plain:
                 raise DefinitionError(
                     f"{name}.{field} has no annotation: write {field}: {type(value).__name__} = ..., "

@@ -33,6 +33,8 @@ FLOORS = {
     **dict.fromkeys(["check", "combine.timeout", "request"], 7),
     "doors": 6,
     "open_turn": 7,
+    "catalog": 7,
+    "scaffold": 2,
     "place": 8,
     "session": 9,
     "service": 10,

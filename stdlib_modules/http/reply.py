@@ -1,0 +1,129 @@
+"""`Reply`: the answer to a request, read as it arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import trio
+
+from .errors import BackendError, Broken, Expired, Faults, Unheard
+
+if TYPE_CHECKING:
+    import h11
+
+    from .connection import Connection
+
+__all__ = ["Reply"]
+
+REFUSAL = 16 * 1024  # bytes of an error's body that are read
+LIMIT = 16 * 1024 * 1024
+
+
+class Reply:
+    """An answer whose head has come: `.status`, `.headers` (names in lower case), and its body, piece by piece.
+
+    `async for piece in reply` gives bytes as they arrive, cut anywhere: `lines(reply)` and `events(reply)` make sense
+    of them. At its end the connection is free for another request. An error, or a cancellation while it is read,
+    closes the connection at once.
+    Raises: BackendTimeout, BackendBroken.
+    """
+
+    def __init__(
+        self,
+        head: h11.Response,
+        connection: Connection,
+        faults: Faults,
+        waits: tuple[float, float],
+        release: Callable[[Connection], None],
+    ) -> None:
+        self.status = head.status_code
+        self.headers: dict[str, str] = {}
+        for raw, value in head.headers:
+            name = raw.decode("ascii")
+            known = f"{self.headers[name]}, " if name in self.headers else ""
+            self.headers[name] = known + value.decode("latin-1")
+        self._connection: Connection | None = connection
+        self._faults = faults
+        self._waits = waits
+        self._release = release
+        self._whole = False
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} of {self._faults.server} at {self._faults.url}>"
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._connection is None:
+            if self._whole:
+                raise StopAsyncIteration
+            raise trio.ClosedResourceError("the answer was left before its end")
+        try:
+            piece = await self._connection.piece(*self._waits)
+        except BaseException as error:
+            self.close()
+            if fault := fault_of(error, self._faults, self._waits):
+                raise fault from error
+            raise
+        if piece is None:
+            self._whole = True
+            self.close()
+            raise StopAsyncIteration
+        return piece
+
+    async def read(self, limit: int = LIMIT) -> bytes:
+        """The rest of the body. Raises: BackendBroken when it has more than `limit` bytes."""
+        body = bytearray()
+        async for piece in self:
+            body += piece
+            if len(body) > limit:
+                raise self.broken(f"sent more than {limit} bytes")
+        return bytes(body)
+
+    async def json(self, limit: int = LIMIT) -> Any:
+        """The body as JSON. Raises: BackendBroken when it is none."""
+        body = await self.read(limit)
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise self._faults.broken("sent what is not JSON", body) from error
+
+    def broken(self, problem: str, body: bytes = b"") -> BackendError:
+        """The error to raise for an answer that is not what it should be. Closes the connection."""
+        self.close()
+        return self._faults.broken(problem, body)
+
+    async def refusal(self) -> BackendError:
+        """The error to raise for an answer that says no; how it begins is read for it. Closes the connection."""
+        body = bytearray()
+        try:
+            async for piece in self:
+                body += piece
+                if len(body) > REFUSAL:
+                    break
+        except BackendError:
+            pass  # what came will have to do
+        self.close()
+        headers = self.headers
+        location = headers.get("location", "") if self.status < 400 else ""
+        return self._faults.refused(self.status, bytes(body), headers.get("retry-after", ""), location)
+
+    def close(self) -> None:
+        """Have done with it: what has not arrived is not waited for. Immediate; again, it does nothing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+
+def fault_of(error: BaseException, faults: Faults, waits: tuple[float, float]) -> BackendError | None:
+    """What went wrong at a connection, in words for whom the request is made."""
+    if isinstance(error, Expired):
+        read_s, end = waits
+        over = trio.current_time() >= end
+        return faults.timeout("took longer than it may in all" if over else f"was silent for {read_s:g} s")
+    if isinstance(error, Unheard):
+        return faults.broken("closed the connection without an answer")
+    return faults.broken(str(error)) if isinstance(error, Broken) else None

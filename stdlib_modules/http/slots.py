@@ -1,0 +1,44 @@
+"""`Slots`: the places of a pool, handed out in turn to the users who wait for one."""
+
+from __future__ import annotations
+
+from trio.lowlevel import ParkingLot
+
+__all__ = ["Slots"]
+
+
+class Slots:
+    """`limit` places. Whoever waits gets the next one that is free: users in turn, each user's own in order.
+
+    So one user with many requests delays another by one request at most. A place is handed over at once, without a
+    moment in which it belongs to nobody: cancelling whoever waits loses none.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.free = limit
+        self._queue: dict[str, ParkingLot] = {}  # in the order in which users' turns come
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return sum(map(len, self._queue.values()))
+
+    async def take(self, user: str) -> None:
+        """Have a place. A checkpoint only if it has to wait; cancelled, it has none."""
+        if self.free:
+            self.free -= 1
+            return
+        await self._queue.setdefault(user, ParkingLot()).park()
+
+    def give_back(self) -> None:
+        """Pass a place on to whose turn it is."""
+        for user in list(self._queue):
+            lot = self._queue.pop(user)
+            if not lot:  # whoever waited there has been cancelled
+                continue
+            lot.unpark()
+            if lot:
+                self._queue[user] = lot
+            return
+        self.free += 1

@@ -1,0 +1,198 @@
+"""`HTTPStream`: a module whose model runs behind HTTP; write what to ask and what an answer gives, and it is one.
+
+@module
+class Shouter(HTTPStream[str, str]):
+    url: str = "http://127.0.0.1:9000"
+
+    def ask(self, text: str, turn: Turn) -> Ask:
+        return Ask("/shout", {"text": text})
+
+    def item(self, piece: Any, turn: Turn) -> str:
+        return piece["text"]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from enum import Enum
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+import trio
+
+from ezflow import Module, Turn, module, resource
+
+from . import bodies
+from .client import HTTPClient, Reply
+from .decoding import events, lines
+from .errors import BackendRefused
+
+__all__ = ["Ask", "HTTPStream", "Reads", "decoded"]
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+END_OF_EVENTS = "[DONE]"
+SOON_S = 0.05  # how long the end of an answer is waited for, once its end mark has come
+
+above_0: Any = attrs.validators.gt(0)
+
+
+class Reads(Enum):
+    """How an answer is cut into pieces: what `item` is given, and what the server is told to send."""
+
+    NDJSON = "application/x-ndjson"  # each line, decoded from JSON
+    SSE = "text/event-stream"  # the data of each event, decoded from JSON; [DONE] ends them
+    BYTES = "*/*"  # bytes as they arrive, cut anywhere
+    JSON = "application/json"  # the whole answer, decoded from JSON
+
+
+@attrs.frozen
+class Ask:
+    """One request: a path behind the module's `url`, and at most one body (JSON, bytes, or a form with files)."""
+
+    path: str = ""
+    json: Any = bodies.NOTHING
+    content: bytes | None = None
+    form: bodies.Form | None = None
+    files: Mapping[str, bodies.File] | None = None
+    params: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    method: str = "POST"
+
+
+@module
+class HTTPStream(Module[In, Out]):
+    """Asks a server about each item, and gives what it answers as it arrives.
+
+    Derive from it and write `ask`, and `item` for one piece of the answer, or `answers` for all of it. Cancelling a
+    turn closes its connection at once. A request is made again (`retries`, with growing pauses) where the server is
+    not there or busy, and never once an answer has begun. At most `max_connections` are open; users who wait for one
+    are served in turn. An `api_key_env` names the environment variable that holds the key, sent as a bearer token.
+
+    Takes and gives: what the derived class says. Raises: BackendError, which says which server, where, what it
+    answered and what to try.
+    """
+
+    url: str = attrs.field(default="", kw_only=True)
+    api_key_env: str | None = attrs.field(default=None, kw_only=True)
+    connect_s: float = attrs.field(default=5.0, kw_only=True, validator=above_0)
+    read_s: float = attrs.field(default=60.0, kw_only=True, validator=above_0)
+    total_s: float | None = attrs.field(default=None, kw_only=True, validator=attrs.validators.optional(above_0))
+    retries: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(0))
+    max_connections: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
+    http: HTTPClient = resource()
+
+    reads: ClassVar[Reads] = Reads.NDJSON
+    probes: ClassVar[str | None] = None  # the path that `probe` gets, where the server has one that costs nothing
+    advice: ClassVar[Mapping[int | str, str]] = {}  # what errors suggest: by status, "unreachable", "timeout", "broken"
+
+    def ask(self, item: In, turn: Turn) -> Ask:
+        """The request for an item."""
+        raise NotImplementedError
+
+    def item(self, piece: Any, turn: Turn) -> Out | None:
+        """What a piece of the answer gives, if anything; raise what `self.broken` makes for one that is an error."""
+        raise NotImplementedError
+
+    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Out]:
+        """What an answer gives; its locals are the state of this one answer."""
+        async for piece in decoded(reply, self.reads):
+            found = self.item(piece, turn)
+            if found is not None:
+                yield found
+
+    async def process(self, item: In, turn: Turn) -> AsyncIterator[Out]:
+        ask = self.ask(item, turn)
+        async with (
+            self.http.stream(
+                ask.method,
+                ask.path,
+                json=ask.json,
+                content=ask.content,
+                form=ask.form,
+                files=ask.files,
+                params=ask.params,
+                headers=ask.headers,
+                expect=self.reads.value if self.reads is Reads.SSE else "",  # servers call NDJSON what they like
+                user=turn.user,
+            ) as reply,
+            aclosing(_generator(self.answers(reply, turn))) as found,
+        ):
+            async for one in found:
+                yield one
+
+    def failure(self, told: str) -> BackendRefused:
+        """The error to raise for an answer in which the server says that it failed."""
+        return BackendRefused(type(self).__name__, self.url, f"answered: {told}", body=told[:200])
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        async with HTTPClient(
+            self.url,
+            server=type(self).__name__,
+            headers=self.headers(),
+            connect_s=self.connect_s,
+            read_s=self.read_s,
+            total_s=self.total_s,
+            retries=self.retries,
+            max_connections=self.max_connections,
+            advice=self.advice,
+        ) as self.http:
+            yield
+
+    def headers(self) -> dict[str, str]:
+        """What goes with every request: the key, if there is one."""
+        key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def probe(self) -> None:
+        """Get a path that costs nothing. Raises: BackendError if the server is not there."""
+        if self.probes is not None:
+            async with self.http.stream("GET", self.probes) as reply:
+                await reply.read()
+
+
+class decoded:  # noqa: N801  (used as a function: `async for piece in decoded(reply, Reads.SSE)`)
+    """The pieces of an answer. An iterator rather than a generator, so that it can be left at any time.
+
+    Raises: BackendBroken for a piece that is not JSON.
+    """
+
+    def __init__(self, reply: Reply, reads: Reads) -> None:
+        self._reply = reply
+        self._reads = reads
+        self._lines = lines(reply)
+        self._events = events(reply)
+        self._over = False
+
+    def __aiter__(self) -> decoded:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._over:
+            raise StopAsyncIteration
+        if self._reads is Reads.BYTES:
+            return await anext(self._reply)
+        if self._reads is Reads.JSON:
+            self._over = True
+            return await self._reply.json()
+        text = await anext(self._lines) if self._reads is Reads.NDJSON else (await anext(self._events)).data
+        if self._reads is Reads.SSE and text == END_OF_EVENTS:
+            self._over = True
+            with trio.move_on_after(SOON_S):
+                await self._reply.read()  # its end, so that the connection is free again
+            raise StopAsyncIteration
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self._reply.broken("sent what is not JSON", text.encode()) from error
+
+
+def _generator(answers: AsyncIterator[Out]) -> AsyncGenerator[Out, None]:
+    if not isinstance(answers, AsyncGenerator):
+        raise TypeError("answers must be an async generator: it yields what the answer gives.")
+    return answers

@@ -1,0 +1,155 @@
+"""Every preset that stands on a server: the conformance suite, the list of faults, interruption. One file a preset in
+cases/; a preset without one fails here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import stdlib_modules
+from ezflow import Module
+from ezflow.modules import FunctionModule
+from ezflow.testing import check_module
+from ezflow.testing.backends import Fault, StandIn
+
+CASES = Path(__file__).parent / "cases"
+sys.path.insert(0, str(CASES))
+
+from case import FAULTS, Case  # noqa: E402
+
+# Presets that stand on no server of their own: each has a `check_module` in its own test file.
+LOCAL = {"Hibari", "LocalLLM", "Moonshine", "Sentences", "SileroVAD", "Think", "WithoutMarkdown", "without_markdown"}
+# What presets are made of.
+GENERIC = {"HTTPStream", "WebSocketStream"}
+INTERRUPTIONS = 200
+
+
+def load(file: Path) -> Case:
+    spec = importlib.util.spec_from_file_location(f"cases.{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    case: Case = found.CASE
+    return case
+
+
+NAMES = sorted(file.stem for file in CASES.glob("*.py") if file.stem != "case")
+LOADED = {name: load(CASES / f"{name}.py") for name in NAMES}
+
+
+def presets() -> set[str]:
+    """The modules that stdlib_modules defines."""
+    found = set()
+    for info in pkgutil.walk_packages(stdlib_modules.__path__, "stdlib_modules."):
+        file = importlib.import_module(info.name)
+        for name in getattr(file, "__all__", ()):
+            value = getattr(file, name)
+            is_class = inspect.isclass(value) and issubclass(value, Module) and value.__module__ == file.__name__
+            if is_class or isinstance(value, FunctionModule):
+                found.add(name)
+    return found
+
+
+def of(name: str) -> str:
+    case = LOADED[name]
+    return type(case.module("http://127.0.0.1:1")).__name__
+
+
+def test_every_preset_has_a_stand_in():
+    assert presets() - LOCAL - GENERIC == {of(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_all_rules_of_the_conformance_suite(name):
+    case = LOADED[name]
+    with case.standin(each_s=0.002).in_thread() as server:
+        check_module(case.module(server.url), case.samples, real=True, options=dict(case.options), same=alike)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_a_good_server_answers_comes_out(name):
+    case = LOADED[name]
+    async with case.standin().serving() as server:
+        given = await case.module(server.url).collect(case.samples, options=case.options)
+    assert given
+    assert case.gives is None or list(map(shown, given)) == list(map(shown, case.gives))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_a_server_does_wrong_is_told_and_the_next_answer_is_good(name, fault, caplog):
+    case = LOADED[name]
+    expected = case.faults.get(fault, FAULTS[fault])
+    if isinstance(expected, str):
+        return  # the table in the docs says why there is no such fault
+    async with case.standin().serving() as server:
+        module = case.module(server.url, read_s=0.5, retries=0)
+        async with module.open() as service:
+            async with service.session("before") as session:
+                good = await answer(session, case)
+            server.fault = fault
+            async with service.session("meanwhile") as session:
+                events = [event async for event in session.turn(case.samples[0], options=case.options)]
+            errors = [event for event in events if event.type == "error"]
+            if expected is None:
+                assert not errors, errors[0].error
+                assert joined([shown(e.item) for e in events if e.stage and e.item is not None]) == joined(good)
+            else:
+                assert [event.error.name for event in errors] == [expected.__name__]
+                assert errors[0].stage == module.name
+                message = errors[0].error.message
+                assert message.startswith(f"{type(module).__name__} at {server.url}"), message
+                assert "Traceback" not in message
+            server.fault = Fault.NONE
+            async with service.session("after") as session:
+                assert joined(await answer(session, case)) == joined(good)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_interrupting_a_turn_closes_the_servers_connection_and_leaves_the_pool_whole(name):
+    case = LOADED[name]
+    async with case.standin(**case.slow).serving() as server:
+        module = case.module(server.url, max_connections=2)
+        async with module.open() as service, service.session("ann") as session:
+            for number in range(1, INTERRUPTIONS + 1):
+                async with session.turn(case.samples[0], options=case.options):
+                    await server.until(lambda number=number: asked(server) >= number)
+                    await session.interrupt()
+                await server.until(lambda number=number: len(server.left) >= number)
+            script, server.each_s = server.each_s, 0.0
+            with trio.fail_after(10):
+                assert await answer(session, case)
+            server.each_s = script
+
+
+async def answer(session: Any, case: Case) -> list[str]:
+    events = [event async for event in session.turn(case.samples[0], options=case.options)]
+    assert events[-1].reason == "done", events
+    return [shown(event.item) for event in events if event.stage and event.item is not None]
+
+
+def asked(server: StandIn) -> int:
+    return len(server.requests)
+
+
+def shown(item: Any) -> str:
+    return item if isinstance(item, str) else repr(getattr(item, "pcm", item))
+
+
+def joined(items: list[str]) -> str:
+    """What was said, however it was cut into pieces."""
+    return "".join(items).replace("'b'", "")
+
+
+def alike(one: Any, other: Any) -> bool:
+    return shown(one) == shown(other)
