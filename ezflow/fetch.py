@@ -169,8 +169,7 @@ def _pip_download(piece: Piece, staging: Path, done: int, size: int, means: Mean
         )
         try:
             while (code := _wait(pip, _POLL_S)) is None:
-                come = sum(size_of(path) for path in staging.rglob("*.whl"))
-                means.progress(done + min(come, piece.size), size)
+                means.progress(done + min(size_of_wheels(staging), piece.size), size)
         finally:
             pip.kill()
             pip.wait()
@@ -214,6 +213,16 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
+
+
+def size_of_wheels(folder: Path) -> int:
+    """The bytes of the wheels in a folder and those within it, though pip removes some of these meanwhile.
+
+    `os.walk` passes over a folder that has just gone, where `Path.rglob` raises.
+    """
+    return sum(
+        size_of(Path(place, name)) for place, _, names in os.walk(folder) for name in names if name.endswith(".whl")
+    )
 
 
 def size_of(path: Path) -> int:

@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 from ezflow import weights as weights_module
-from ezflow.fetch import Piece, Url, Wheels
+from ezflow.fetch import Piece, Url, Wheels, size_of_wheels
 from ezflow.weights import (
     DiskFull,
     PullFailed,
@@ -414,3 +414,23 @@ def test_the_bar_is_one_line_on_a_terminal() -> None:
     assert stream.getvalue().count("\r") == 3
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().endswith("\n")
+
+
+def test_folders_that_vanish_while_they_are_counted_are_passed_over(tmp_path):
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            folder = tmp_path / "pip-download" / "deeper"
+            folder.mkdir(parents=True)
+            (folder / "other.whl").write_bytes(b"12")
+            shutil.rmtree(tmp_path / "pip-download")
+
+    (tmp_path / "one.whl").write_bytes(b"1234")
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        assert {size_of_wheels(tmp_path) for _ in range(3000)} <= {4, 6}
+    finally:
+        stop.set()
+        churning.join()
