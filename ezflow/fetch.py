@@ -18,13 +18,13 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 __all__ = ["Means", "Piece", "SourceFailed", "Url", "Wheels", "size_of"]
 
