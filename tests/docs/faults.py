@@ -10,13 +10,13 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "stdlib_modules"))
 
-from test_presets import LOADED, of  # noqa: E402
+from test_presets import LOADED, of
 
-from ezflow.testing.backends import Fault  # noqa: E402
+from ezflow.testing.backends import Fault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "stdlib_modules" / "cases"))
 
-from case import FAULTS, Case  # noqa: E402
+from case import FAULTS, Case
 
 __all__ = ["PAGE", "section", "tables"]
 
