@@ -90,23 +90,25 @@ class HTTPStream(Module[In, Out]):
     probes: ClassVar[str | None] = None  # the path that `probe` gets, where the server has one that costs nothing
     advice: ClassVar[Mapping[int | str, str]] = {}  # what errors suggest: by status, "unreachable", "timeout", "broken"
 
-    def ask(self, item: In, turn: Turn) -> Ask:
-        """The request for an item."""
+    def ask(self, item: In, turn: Turn, /) -> Ask | None:
+        """The request for an item; None if there is nothing to ask about it."""
         raise NotImplementedError
 
-    def item(self, piece: Any, turn: Turn) -> Out | None:
+    def item(self, piece: Any, turn: Turn, /) -> Out | None:
         """What a piece of the answer gives, if anything; raise what `self.broken` makes for one that is an error."""
         raise NotImplementedError
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Out]:
+    async def answers(self, reply: Reply, turn: Turn, /) -> AsyncIterator[Out]:
         """What an answer gives; its locals are the state of this one answer."""
         async for piece in decoded(reply, self.reads):
             found = self.item(piece, turn)
             if found is not None:
                 yield found
 
-    async def process(self, item: In, turn: Turn) -> AsyncIterator[Out]:
+    async def process(self, item: In, turn: Turn, /) -> AsyncIterator[Out]:
         ask = self.ask(item, turn)
+        if ask is None:
+            return
         async with (
             self.http.stream(
                 ask.method,
@@ -127,7 +129,7 @@ class HTTPStream(Module[In, Out]):
 
     def failure(self, told: str) -> BackendRefused:
         """The error to raise for an answer in which the server says that it failed."""
-        return BackendRefused(type(self).__name__, self.url, f"answered: {told}", body=told[:200])
+        return BackendRefused(type(self).__name__, self.http.url, f"answered: {told}", body=told[:200])
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:

@@ -250,9 +250,12 @@ class Reply:
             await self._send(h11.Data(body[: len(body) // 2]))
             raise Gone
         size = 1 if self._server.fault is Fault.SPLIT else max(1, len(body))
-        for place in range(0, len(body), size):
+        last = max(0, len(body) - size)
+        for place in range(0, last, size):
             await self._send(h11.Data(body[place : place + size]))
-        await self._send(h11.EndOfMessage())
+        # With its last byte the client has all of it, and may ask for the next thing at once.
+        rest = self._connection.send(h11.Data(body[last:])) or b""
+        await self._stream.send_all(rest + (self._connection.send(h11.EndOfMessage()) or b""))
 
     async def json(self, body: Any, status: int = 200) -> None:
         await self.whole(msgspec.json.encode(body), status=status)
