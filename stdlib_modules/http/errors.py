@@ -143,7 +143,7 @@ class Faults:
 def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:
     """What a server says in the body of an answer, in at most 200 characters on one line, without `secrets`.
 
-    Of a JSON object it is the text under `error`, `message`, `detail` or `msg`.
+    Of a JSON object it is the text under `error`, `message` (with `Exception`, if there is one), `detail` or `msg`.
     """
     text = body.decode(errors="replace")
     try:
@@ -158,6 +158,8 @@ def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:
 
 def _told(value: Any) -> str | None:
     if isinstance(value, dict):
+        if isinstance(why := value.get("Exception"), str) and isinstance(what := value.get("message"), str):
+            return f"{what}: {why}"
         for key in ("error", "message", "detail", "msg"):
             if found := _told(value.get(key)):
                 return found

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 import trio
 from attrs.validators import optional
 
 from ezflow import EzflowError
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from ..http.decoding import events
+from ..http.errors import BackendError, excerpt
+from ..text.think import Thought
 
-    from httpx2 import AsyncClient
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
     from ezflow.history import Message
 
-__all__ = ["LLMError", "LLMOptions", "completion", "messages", "prompt_bytes", "recent"]
+    from ..http.reply import Reply
+
+__all__ = ["LLMError", "LLMOptions", "completion", "messages", "prompt_bytes", "recent", "too_long"]
 
 _AROUND_BYTES = 24  # what a chat template puts around a message
+_SOON_S = 0.05  # how long the end of a stream is waited for, once its answer is complete
+_TOO_LONG = re.compile(r"context[ _](size|length|window)|maximum context", re.IGNORECASE)
 
 
 class LLMError(EzflowError):
-    """A language model could not be loaded, or its server failed; `kind` is the server's own word for it.
-
-    `TOO_LONG` is the kind of a prompt that exceeds the context.
-    """
-
-    TOO_LONG = "exceed_context_size_error"
-
-    def __init__(self, message: str, kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
+    """A language model could not be loaded."""
 
 
 @attrs.frozen
@@ -88,74 +89,80 @@ def messages(system: str, history: Sequence[Message], text: str) -> list[dict[st
     return [{"role": "system", "content": system}, *prompt] if system else prompt
 
 
-async def completion(http: AsyncClient, body: dict[str, Any]) -> AsyncGenerator[str, None]:
-    """The pieces of a text that `POST chat/completions` streams; leaving it closes the connection.
+class completion:  # noqa: N801  (used as a function: `async for piece in completion(reply, self.failure)`)
+    """The pieces of an answer that `POST /chat/completions` streams: str, and Thought for what the model thinks.
 
-    Takes: the request's body, without `stream`.
-    Raises: LLMError for a refusal, an error inside the stream, a server that is not there.
+    It is complete at `[DONE]`, or once a chunk has a finish_reason. Chunks without a choice (of usage), calls of tools
+    and whatever else is no text are passed over; a refusal is text. An iterator rather than a generator, so that it can
+    be left at any time. Raises: what `failed` makes of an error inside the stream; BackendBroken for one that ends too
+    early or is of another shape; what reading raises.
     """
-    import httpx2
 
-    try:
-        async with http.stream("POST", "chat/completions", json=body | {"stream": True}) as answer:
-            if answer.status_code != httpx2.codes.OK:
-                raise _refusal(await answer.aread(), answer.status_code)
-            lines = answer.aiter_lines()
-            try:
-                async for line in lines:
-                    if piece := _piece(line):
-                        yield piece
-            finally:
-                await _end(lines)
-    except httpx2.TransportError as error:
-        raise LLMError(
-            f"No answer from the model server at {http.base_url} ({type(error).__name__}: {error}): "
-            "start it, or give another url."
-        ) from error
+    def __init__(self, reply: Reply, failed: Callable[[str], Exception]) -> None:
+        self._reply = reply
+        self._failed = failed
+        self._events = events(reply)
+        self._ready: deque[str | Thought] = deque()
+        self._complete = False
 
+    def __aiter__(self) -> completion:
+        return self
 
-async def _end(lines: AsyncIterator[str]) -> None:
-    """End every generator beneath a stream that is left early, by a Cancelled that passes through them all.
+    async def __anext__(self) -> str | Thought:
+        while not self._ready:
+            if self._complete:
+                # Its end is near, and after it the connection is free for the next request.
+                with trio.move_on_after(_SOON_S), suppress(BackendError):
+                    await self._reply.read()
+                raise StopAsyncIteration
+            event = await anext(self._events, None)
+            if event is None:
+                raise self._reply.broken("ended before its answer was complete")
+            self._take(event.data)
+        return self._ready.popleft()
 
-    httpx2 does not close its inner ones: the garbage collector would, with a ResourceWarning.
-    """
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        async for _ in lines:
-            pass
-
-
-def _piece(line: str) -> str | None:
-    """The text in one line of the stream. Raises: LLMError where the line says that the server failed."""
-    field, _, value = line.partition(":")
-    if field not in ("data", "error") or value.strip() in ("", "[DONE]"):
-        return None
-    try:
-        data = json.loads(value)
-    except ValueError as error:
-        raise LLMError(f"The model server sent a line that is not JSON: {line[:80]!r}") from error
-    if field == "error" or "error" in data:
-        raise _failure(data)
-    choices = data.get("choices")
-    content = choices[0].get("delta", {}).get("content") if choices else None
-    return content if isinstance(content, str) else None
+    def _take(self, data: str) -> None:
+        if data == "[DONE]":
+            self._complete = True
+            return
+        try:
+            chunk = msgspec.json.decode(data, type=_Chunk)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._reply.broken("sent what is no part of an answer", data.encode()) from error
+        if chunk.error or chunk.object == "error":
+            raise self._failed(excerpt(data.encode()))
+        for choice in chunk.choices or ():
+            self._ready.extend(_pieces(choice.delta or _Delta()))
+            self._complete = self._complete or bool(choice.finish_reason)
 
 
-def _refusal(body: bytes, status: int) -> LLMError:
-    try:
-        return _failure(json.loads(body))
-    except ValueError:
-        shown = body[:200].decode(errors="replace")
-        return LLMError(f"The model server answered {status}: {shown}", str(status))
+class _Delta(msgspec.Struct):
+    content: Any = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
-def _failure(data: Any) -> LLMError:
-    """What `{"error": …}` holds, as an error that says what to do."""
-    error = data.get("error", data) if isinstance(data, dict) else data
-    if not isinstance(error, dict):
-        return LLMError(f"The model server failed: {error}")
-    kind = str(error.get("type", ""))
-    told = str(error.get("message", error))
-    if kind == LLMError.TOO_LONG:
-        told += ": shorten the text or the system prompt, or give the model a larger n_ctx"
-    return LLMError(f"The model server failed: {told}", kind)
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    error: Any = None
+    object: Any = None
+
+
+def _pieces(delta: _Delta) -> Iterator[str | Thought]:
+    thought = delta.reasoning_content or delta.reasoning
+    if thought and isinstance(thought, str):
+        yield Thought(thought)
+    for text in (delta.content, delta.refusal):
+        if text and isinstance(text, str):
+            yield text
+
+
+def too_long(error: BackendError) -> bool:
+    """Whether a server says that a prompt exceeds the model's context."""
+    return error.status in (None, 400, 413, 500) and _TOO_LONG.search(error.body) is not None

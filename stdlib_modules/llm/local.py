@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from importlib import import_module
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
@@ -16,10 +17,10 @@ import trio
 from ezflow import Module, Turn, module, resource
 from ezflow.weights import require
 
-from .chat import LLMError, LLMOptions, completion, messages, prompt_bytes, recent
-
-if TYPE_CHECKING:
-    from httpx2 import AsyncClient
+from ..http.client import HTTPClient
+from ..http.errors import BackendRefused
+from ..text.think import Thought
+from .chat import LLMError, LLMOptions, completion, messages, prompt_bytes, recent, too_long
 
 __all__ = ["SYSTEM_PROMPT", "LLMError", "LLMOptions", "LocalLLM"]
 
@@ -39,6 +40,7 @@ Assistant: There are sixty minutes in an hour."""
 
 # Natural text has more in every script; where a text has less, the server says so, and more is left out.
 BYTES_PER_TOKEN = 3
+READ_S = 300.0  # of a server on the network, which may read a long prompt before it writes
 
 at_least_1 = attrs.validators.ge(1)
 
@@ -53,11 +55,13 @@ class LocalLLM(Module[str, str]):
 
     Cancelling a turn closes its connection, which frees the model for the next one; more than `n_parallel`
     turns at once wait for each other. A conversation that outgrows `n_ctx` tokens loses its oldest messages,
-    several at a time. Pieces wait while the next stage is busy. `threads` is for the writing of an answer; by
-    default one processor is left free.
+    several at a time. Pieces wait while the next stage is busy. What a model thinks before it answers goes to the
+    client as `Thought` events, and no further. `threads` is for the writing of an answer; by default one processor is
+    left free.
 
-    Takes: what a user said. Gives: pieces of the answer, which concatenate to it.
-    Raises: LLMError; WeightsMissing when the default weights have not been pulled.
+    Takes: what a user said; white space alone asks nothing. Gives: pieces of the answer, which concatenate to it.
+    Raises: BackendError; LLMError for a file that is no model; WeightsMissing when the default weights have not been
+    pulled.
     Source: llama.cpp, in the package xllamacpp.
     """
 
@@ -71,19 +75,20 @@ class LocalLLM(Module[str, str]):
     n_parallel: int = attrs.field(default=2, validator=at_least_1)
     threads: int | None = attrs.field(default=None, validator=attrs.validators.optional(at_least_1))
 
-    http: AsyncClient = resource()
+    http: HTTPClient = resource()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
         if self.url is not None:
             key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
-            async with self._client(self.url, key) as self.http:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            async with HTTPClient(self.url, server="LocalLLM", headers=headers, read_s=READ_S) as self.http:
                 yield
             return
         llama = _Llama()
         try:
             await trio.to_thread.run_sync(self._load, llama)
-            async with self._client(f"{llama.address}/v1", llama.key, loopback=True) as self.http:
+            async with self._own(llama) as self.http:
                 await self._warm_up()
                 yield
         finally:
@@ -91,6 +96,8 @@ class LocalLLM(Module[str, str]):
                 await trio.to_thread.run_sync(llama.close)
 
     async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:
+        if not text.strip():
+            return
         options = turn.options[LLMOptions]
         system = self.system_prompt if options.system_prompt is None else options.system_prompt
         limit = self.max_tokens if options.max_tokens is None else options.max_tokens
@@ -98,34 +105,58 @@ class LocalLLM(Module[str, str]):
         room = BYTES_PER_TOKEN * (self.n_ctx - limit) - prompt_bytes(system) - prompt_bytes(text)
         history = recent(turn.history.messages, room)
         turn.remember(text)
+        begun = False
         while True:
             body = self._body(messages(system, history, text), limit, warmth)
             try:
-                async with aclosing(completion(self.http, body)) as pieces:
+                async with self._asked(body, turn.user) as pieces:
                     async for piece in pieces:
-                        yield piece
+                        begun = True
+                        if isinstance(piece, Thought):
+                            await turn.reply(piece)
+                        else:
+                            yield piece
                 return
-            except LLMError as error:
-                if error.kind != LLMError.TOO_LONG or not history:
+            except BackendRefused as error:
+                if begun or not history or not too_long(error):
                     raise
                 history = history[(len(history) + 1) // 2 :]
 
     def _body(self, prompt: list[dict[str, str]], max_tokens: int, temperature: float) -> dict[str, Any]:
-        body = {"messages": prompt, "max_tokens": max_tokens, "temperature": temperature}
+        body = {"messages": prompt, "max_tokens": max_tokens, "temperature": temperature, "stream": True}
         return body | {"model": self.model or "default"}
 
-    def _client(self, url: str, key: str, loopback: bool = False) -> AsyncClient:
-        with self.needs("httpx2", extra="embedded"):
-            import httpx2
+    @asynccontextmanager
+    async def _asked(self, body: dict[str, Any], user: str = "") -> AsyncGenerator[completion, None]:
+        """The pieces of the answer to one request; leaving them closes its connection."""
 
-        # A connection that is kept open occupies one of the few threads that llama.cpp answers with.
-        limits = httpx2.Limits(max_keepalive_connections=0) if loopback else httpx2.Limits()
-        return httpx2.AsyncClient(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(None, connect=5.0),
-            limits=limits,
-            trust_env=not loopback,  # a proxy of the environment is not for this process's own port
+        def failed(told: str) -> BackendRefused:
+            return BackendRefused("LocalLLM", self.http.url, f"answered: {told}", body=told)
+
+        try:
+            async with self.http.stream(
+                "POST", "/chat/completions", json=body, expect="text/event-stream", user=user
+            ) as reply:
+                yield completion(reply, failed)
+        except BackendRefused as error:
+            if not too_long(error):
+                raise
+            advice = "shorten the text or the system prompt, or give the model a larger n_ctx"
+            raise BackendRefused(
+                error.server, error.url, error.problem, advice=advice, status=error.status, body=error.body
+            ) from error
+
+    def _own(self, llama: _Llama) -> HTTPClient:
+        # A connection that is kept open occupies one of the few threads that llama.cpp answers with; and a proxy of the
+        # environment is not for this process's own port.
+        return HTTPClient(
+            f"{llama.address}/v1",
+            server="LocalLLM",
+            headers={"Authorization": f"Bearer {llama.key}"},
+            read_s=inf,
+            max_connections=self.n_parallel,
+            max_idle=0,
+            proxy=None,
         )
 
     def _load(self, llama: _Llama) -> None:
@@ -152,7 +183,7 @@ class LocalLLM(Module[str, str]):
         """Have every slot read the system prompt before the first user waits for it."""
         body = self._body(messages(self.system_prompt, (), "Hello"), 1, 0.0)
         for slot in range(self.n_parallel):
-            async with aclosing(completion(self.http, body | {"id_slot": slot})) as pieces:
+            async with self._asked(body | {"id_slot": slot}) as pieces:
                 async for _ in pieces:
                     pass
 

@@ -44,12 +44,13 @@ async def outcome(case: Case, fault: Fault) -> tuple[str, str]:
 
 async def tables() -> str:
     """Both tables."""
-    names = sorted(LOADED, key=of)
+    titles = {name: LOADED[name].title or of(name) for name in LOADED}
+    names = sorted(titles, key=titles.__getitem__)
     found = {}
     for name in names:
         with trio.fail_after(WITHIN_S):
             found[name] = {fault: await outcome(LOADED[name], fault) for fault in FAULTS}
-    lines = ["| the server … | " + " | ".join(f"`{of(name)}`" for name in names) + " |"]
+    lines = ["| the server … | " + " | ".join(f"`{titles[name]}`" for name in names) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
     for fault in FAULTS:
         cells = [found[name][fault][0].removeprefix("Backend") for name in names]
@@ -59,7 +60,7 @@ async def tables() -> str:
         for fault, (word, message) in found[name].items():
             if word != "same answer":
                 told = message.replace("|", "\\|").replace("\n", " ")
-                lines.append(f"| `{of(name)}` | {fault.value} | {told if word == '–' else f'`{told}`'} |")
+                lines.append(f"| `{titles[name]}` | {fault.value} | {told if word == '–' else f'`{told}`'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,26 @@ For your own protocol derive from `StandIn`.
 
 from __future__ import annotations
 
+from .dify import DifyStandIn
+from .doubao import DouBaoStandIn, DouBaoStreamStandIn
+from .funasr import FunASRStandIn
+from .gpt_sovits import GPTSoVITSStandIn
+from .livetalking import LiveTalkingStandIn
 from .ollama import OllamaStandIn
+from .openai import OpenAIStandIn
 from .standin import Fault, Reply, Request, StandIn
 
-__all__ = ["Fault", "OllamaStandIn", "Reply", "Request", "StandIn"]
+__all__ = [
+    "DifyStandIn",
+    "DouBaoStandIn",
+    "DouBaoStreamStandIn",
+    "Fault",
+    "FunASRStandIn",
+    "GPTSoVITSStandIn",
+    "LiveTalkingStandIn",
+    "OllamaStandIn",
+    "OpenAIStandIn",
+    "Reply",
+    "Request",
+    "StandIn",
+]

@@ -34,7 +34,7 @@ class Case:
     `samples` are items for it. `gives` is what they give from a good server, or None where that cannot be said to the
     letter. `faults` says where a fault means something else than in FAULTS: another error, None for none, or a string
     that says why there is no such fault in this protocol. `slow` is the script of a server that has begun to answer
-    and goes on for long, so that it can be interrupted.
+    and goes on for long, so that it can be interrupted. `title` is for the table, where a preset has several cases.
     """
 
     standin: Callable[..., StandIn]
@@ -44,3 +44,4 @@ class Case:
     faults: Mapping[Fault, type[BackendError] | str | None] = attrs.field(factory=dict)
     slow: Mapping[str, Any] = attrs.field(factory=lambda: {"each_s": 3600.0})
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    title: str = ""

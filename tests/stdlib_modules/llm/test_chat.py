@@ -2,250 +2,188 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from ezflow import InputError, ModuleOpenError
 from ezflow.history import Message
 from ezflow.testing import check_module, collect
-from stdlib_modules.llm.chat import LLMError, messages, prompt_bytes, recent
+from ezflow.testing.backends import Reply, Request
+from ezflow.testing.backends.openai import OpenAIStandIn
+from stdlib_modules.http.errors import BackendBroken, BackendError, BackendRefused, BackendUnreachable
+from stdlib_modules.llm.chat import messages, prompt_bytes, recent
 from stdlib_modules.llm.local import LocalLLM
-
-pytest.importorskip("httpx2", reason="httpx2 is not installed: pip install -e '.[http]'")
-
-Answer = Callable[["StandIn", BaseHTTPRequestHandler], None]
-FIELDS = {"model", "messages", "stream", "max_tokens", "temperature"}
+from stdlib_modules.text.think import Thought
 
 
-def line(content: str | None) -> bytes:
-    delta = {"choices": [{"index": 0, "finish_reason": None, "delta": {"content": content}}]}
-    return f"data: {json.dumps(delta)}\n\n".encode()
+def server(answer: str = "Hello there.", **script: Any) -> OpenAIStandIn:
+    return OpenAIStandIn(lambda _: answer, **({"model": "default"} | script))
 
 
-def stream(*lines: bytes) -> Answer:
-    """Answers with these lines of an event stream."""
+class Short(OpenAIStandIn):
+    """Refuses prompts of more than `limit` messages, as llama.cpp does those of too many tokens."""
 
-    def answer(server: StandIn, request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Type", "text/event-stream")
-        request.end_headers()
-        for data in lines:
-            request.wfile.write(data)
+    def __init__(self, limit: int) -> None:
+        super().__init__(lambda _: "Hello there.", model="default")
+        self.limit = limit
 
-    return answer
-
-
-def refusal(status: int, body: bytes) -> Answer:
-    def answer(server: StandIn, request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return answer
+    async def answer(self, request: Request, reply: Reply) -> None:
+        if len(request.json()["messages"]) > self.limit:
+            message = "request (3000 tokens) exceeds the available context size (2048 tokens), try increasing it"
+            error = {"code": 400, "type": "exceed_context_size_error", "message": message}
+            await reply.json({"error": error}, 400)
+        else:
+            await super().answer(request, reply)
 
 
-def too_long_above(limit: int, otherwise: Answer) -> Answer:
-    """Refuses prompts of more messages than `limit`, as llama.cpp does those of too many tokens."""
-
-    def answer(server: StandIn, request: BaseHTTPRequestHandler) -> None:
-        if len(server.bodies[-1]["messages"]) <= limit:
-            otherwise(server, request)
-            return
-        error = {
-            "code": 400,
-            "type": "exceed_context_size_error",
-            "message": "request exceeds the context size",
-        }
-        refusal(400, json.dumps({"error": error}).encode())(server, request)
-
-    return answer
+async def test_pieces_come_as_the_server_writes_them() -> None:
+    async with server().serving() as llama:
+        assert await collect(LocalLLM(url=llama.url, system_prompt="Be brief."), ["hi"]) == ["Hello", " there."]
+    (request,) = llama.requests
+    assert request.json() == {
+        "model": "default",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+        "stream": True,
+        "max_tokens": 256,
+        "temperature": 0.0,
+    }
+    assert "authorization" not in request.headers
 
 
-def endless(server: StandIn, request: BaseHTTPRequestHandler) -> None:
-    """Streams until the client goes."""
-    stream()(server, request)
-    while not server.closing.is_set():
-        request.wfile.write(line("on and on "))
-
-
-class StandIn:
-    """An OpenAI-compatible server that fails on an unknown or missing field."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.left = threading.Event()
-        self.closing = threading.Event()
-        stand_in = self
-
-        class Request(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                sent = self.rfile.read(int(self.headers["Content-Length"]))
-                if not sent:
-                    return  # the client went before it had asked
-                body = json.loads(sent)
-                fits = self.path == "/v1/chat/completions" and set(body) == FIELDS and body["stream"] is True
-                stand_in.bodies.append(body)
-                stand_in.keys.append(self.headers["Authorization"])
-                try:
-                    (stand_in.answer if fits else refusal(418, b"an unexpected request"))(stand_in, self)
-                except ConnectionError:
-                    stand_in.left.set()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Request)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StandIn]]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    started: list[tuple[StandIn, threading.Thread]] = []
-
-    def serve(answer: Answer) -> StandIn:
-        stand_in = StandIn(answer)
-        thread = threading.Thread(target=stand_in.server.serve_forever, args=(0.01,))
-        thread.start()
-        started.append((stand_in, thread))
-        return stand_in
-
-    yield serve
-    for stand_in, thread in started:
-        stand_in.closing.set()
-        stand_in.server.shutdown()
-        thread.join()
-        stand_in.server.server_close()
-
-
-HELLO = stream(line(None), line("Hel"), b": a ping\n\n", line("lo."), b"data: [DONE]\n\n")
-
-
-async def test_pieces_come_as_the_server_writes_them(serve: Callable[..., StandIn]) -> None:
-    server = serve(HELLO)
-    assert await collect(LocalLLM(url=server.url, system_prompt="Be brief."), ["hi"]) == ["Hel", "lo."]
-    assert server.bodies == [
-        {
-            "model": "default",
-            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
-            "stream": True,
-            "max_tokens": 256,
-            "temperature": 0.0,
-        }
-    ]
-    assert server.keys == [None]
-
-
-async def test_options_of_a_request_replace_those_of_the_module(serve: Callable[..., StandIn]) -> None:
-    server = serve(HELLO)
+async def test_options_of_a_request_replace_those_of_the_module() -> None:
     options = {"temperature": 0.5, "max_tokens": 7, "system_prompt": ""}
-    await collect(LocalLLM(url=server.url, model="some-model"), ["hi"], LLM=options)
-    body = server.bodies[0]
-    assert (body["model"], body["temperature"], body["max_tokens"]) == ("some-model", 0.5, 7)
-    assert body["messages"] == [{"role": "user", "content": "hi"}]
+    async with server(model="some-model").serving() as llama:
+        await collect(LocalLLM(url=llama.url, model="some-model"), ["hi"], LLM=options)
+    (body,) = llama.chats
+    assert (body.model, body.temperature, body.max_tokens) == ("some-model", 0.5, 7)
+    assert [(message.role, message.content) for message in body.messages] == [("user", "hi")]
 
 
 @pytest.mark.parametrize("options", [{"temperature": -0.5}, {"max_tokens": 0}, {"max_tokens": -1}])
-async def test_options_that_no_model_can_follow_are_refused_before_it_is_asked(
-    serve: Callable[..., StandIn], options: dict[str, Any]
-) -> None:
-    server, (name,) = serve(HELLO), options
-    with pytest.raises(InputError, match=rf"^options\.LLM: '{name}' must be >= "):
-        await collect(LocalLLM(url=server.url), ["hi"], LLM=options)
-    assert server.bodies == []
+async def test_options_that_no_model_can_follow_are_refused_before_it_is_asked(options: dict[str, Any]) -> None:
+    (name,) = options
+    async with server().serving() as llama:
+        with pytest.raises(InputError, match=rf"^options\.LLM: '{name}' must be >= "):
+            await LocalLLM(url=llama.url).collect(["hi"], options={"LLM": options})
+        assert llama.requests == []
 
 
-async def test_the_key_comes_from_the_environment_and_is_not_shown(
-    serve: Callable[..., StandIn], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_white_space_alone_asks_nothing() -> None:
+    async with server().serving() as llama:
+        assert await collect(LocalLLM(url=llama.url), ["", " \n"]) == []
+    assert llama.requests == []
+
+
+async def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "s3cret")
-    server = serve(HELLO)
-    llm = LocalLLM(url=server.url, api_key_env="MY_KEY")
-    await collect(llm, ["hi"])
-    assert server.keys == ["Bearer s3cret"]
+    async with server(key="s3cret").serving() as llama:
+        llm = LocalLLM(url=llama.url, api_key_env="MY_KEY")
+        assert await collect(llm, ["hi"])
     assert "s3cret" not in repr(llm)
 
 
-async def test_the_history_of_the_session_is_in_the_prompt(serve: Callable[..., StandIn]) -> None:
-    server = serve(HELLO)
-    flow = LocalLLM(url=server.url, system_prompt="")
-    async with flow.open() as service, service.session("ann") as session:
-        for text in ("one", "two"):
-            assert [event.item async for event in session.turn(text) if event.type == "text"] == [
-                "Hel",
-                "lo.",
-            ]
-    assert server.bodies[1]["messages"] == [
+async def test_the_history_of_the_session_is_in_the_prompt() -> None:
+    async with server().serving() as llama:
+        flow = LocalLLM(url=llama.url, system_prompt="")
+        async with flow.open() as service, service.session("ann") as session:
+            for text in ("one", "two"):
+                said = [event.item async for event in session.turn(text) if event.type == "text"]
+                assert said == ["Hello", " there."]
+    assert llama.requests[1].json()["messages"] == [
         {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "Hello."},
+        {"role": "assistant", "content": "Hello there."},
         {"role": "user", "content": "two"},
     ]
 
 
-async def test_cancelling_a_turn_closes_its_connection(serve: Callable[..., StandIn]) -> None:
-    server = serve(endless)
-    async with LocalLLM(url=server.url).open() as service, service.session("ann") as session:
-        async with session.turn("hi") as events:
-            async for event in events:
-                if event.type == "text":
-                    break
-        assert await trio.to_thread.run_sync(server.left.wait, 10)
+async def test_what_the_model_thinks_goes_to_the_client_and_not_on() -> None:
+    async with server(deltas=[{"reasoning_content": "Hm."}]).serving() as llama:
+        async with LocalLLM(url=llama.url).open() as service, service.session("ann") as session:
+            items = [event.item async for event in session.turn("hi") if event.item is not None]
+    assert items == [Thought("Hm."), "Hello", " there."]
 
 
-async def test_a_prompt_that_is_too_long_for_the_server_forgets_older_history(
-    serve: Callable[..., StandIn],
-) -> None:
-    server = serve(too_long_above(4, HELLO))
-    flow = LocalLLM(url=server.url, system_prompt="")
-    async with flow.open() as service, service.session("ann") as session:
-        for number in range(3):
-            assert [event.type async for event in session.turn(f"question {number}")].count("text") == 2
-    assert [len(body["messages"]) for body in server.bodies] == [1, 3, 5, 3]
-    assert server.bodies[-1]["messages"][0] == {"role": "user", "content": "question 1"}
+async def test_cancelling_a_turn_closes_its_connection() -> None:
+    async with server("on and " * 100, each_s=0.01).serving() as llama:
+        async with LocalLLM(url=llama.url).open() as service, service.session("ann") as session:
+            async with session.turn("hi") as events:
+                async for event in events:
+                    if event.type == "text":
+                        break
+            await llama.until(lambda: len(llama.left) == 1)
 
 
-async def test_a_text_that_is_too_long_by_itself_says_what_to_do(serve: Callable[..., StandIn]) -> None:
-    server = serve(too_long_above(0, HELLO))
-    with pytest.RaisesGroup(pytest.RaisesExc(LLMError, match="larger n_ctx")):
-        await collect(LocalLLM(url=server.url), ["hi"])
-    assert len(server.bodies) == 1
+async def test_a_prompt_that_is_too_long_for_the_server_forgets_older_history() -> None:
+    async with Short(4).serving() as llama:
+        flow = LocalLLM(url=llama.url, system_prompt="")
+        async with flow.open() as service, service.session("ann") as session:
+            for number in range(3):
+                assert [event.type async for event in session.turn(f"question {number}")].count("text") == 2
+    sent = [request.json()["messages"] for request in llama.requests]
+    assert list(map(len, sent)) == [1, 3, 5, 3]
+    assert sent[-1][0] == {"role": "user", "content": "question 1"}
+
+
+async def test_a_text_that_is_too_long_by_itself_says_what_to_do() -> None:
+    async with Short(0).serving() as llama:
+        await fails(LocalLLM(url=llama.url), BackendRefused, "larger n_ctx")
+    assert len(llama.requests) == 1
+
+
+async def test_a_context_that_is_full_in_mid_answer_is_no_reason_to_begin_again() -> None:
+    class Full(OpenAIStandIn):
+        def _chunk(self, choices: Any, **more: Any) -> bytes:
+            if "there" in str(choices):
+                return b'data: {"error": {"message": "context size exceeded"}}\n\n'
+            return super()._chunk(choices, **more)
+
+    async with Full(lambda _: "Hello there.", model="default").serving() as llama:
+        async with LocalLLM(url=llama.url).open() as service, service.session("ann") as session:
+            for _ in range(2):
+                events = [event async for event in session.turn("hi")]
+                assert [event.item for event in events if event.type == "text"] == ["Hello"]
+                assert "larger n_ctx" in events[-2].error.message
+    assert len(llama.requests) == 2
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("script", "error", "told"),
     [
-        (refusal(401, b'{"error": {"message": "Invalid API Key", "type": "x"}}'), "failed: Invalid API Key"),
-        (refusal(500, b'{"error": "no model"}'), "failed: no model"),
-        (refusal(502, b"<html>bad gateway"), "answered 502: <html>bad gateway"),
-        (stream(line("Hel"), b'data: {"error": {"message": "out of memory"}}\n\n'), "failed: out of memory"),
-        (stream(line("Hel"), b'error: {"message": "out of memory"}\n\n'), "failed: out of memory"),
-        (stream(b"data: {nonsense\n\n"), "not JSON"),
+        ({"key": "k"}, BackendRefused, "answered 401: Incorrect API key"),
+        ({"refusal": (500, "no model")}, BackendRefused, "answered 500: no model"),
+        ({"refusal": (502, {"message": "bad gateway"})}, BackendRefused, "answered 502: bad gateway"),
+        ({"fails_after": 1}, BackendRefused, "answered: The model ran out of memory"),
     ],
-    ids=["refused", "refused with a text", "no JSON", "inside the stream", "old form", "broken line"],
+    ids=["a key", "a text", "a message", "inside the stream"],
 )
 async def test_what_the_server_complains_of_is_the_error(
-    serve: Callable[..., StandIn], answer: Answer, told: str
+    script: dict[str, Any], error: type[BackendError], told: str
 ) -> None:
-    server = serve(answer)
-    with pytest.RaisesGroup(pytest.RaisesExc(LLMError, match=told)):
-        await collect(LocalLLM(url=server.url), ["hi"])
+    async with server(**script).serving() as llama:
+        await fails(LocalLLM(url=llama.url), error, rf"^LocalLLM at {llama.url}.* {told}")
 
 
-async def test_a_server_that_is_not_there_is_named(serve: Callable[..., StandIn]) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
-        url = f"http://127.0.0.1:{closed.server_port}/v1"
-    with pytest.RaisesGroup(pytest.RaisesExc(LLMError, match=rf"{url}/ \(ConnectError: .*another url")):
-        await collect(LocalLLM(url=url), ["hi"])
+@pytest.mark.parametrize("data", ["{nonsense", "[1]", '"a"', '{"choices": 5}', '{"choices": [[]]}', "[" * 5000])
+async def test_what_is_no_answer_is_told(data: str) -> None:
+    class Odd(OpenAIStandIn):
+        def _chunk(self, choices: Any, **more: Any) -> bytes:
+            return f"data: {data}\n\n".encode()
+
+    async with Odd(model="default").serving() as llama:
+        await fails(LocalLLM(url=llama.url), BackendBroken, "sent what is no part of an answer")
+
+
+async def test_a_server_that_is_not_there_is_named() -> None:
+    async with server().serving() as llama:
+        pass
+    await fails(LocalLLM(url=llama.url), BackendUnreachable, rf"^LocalLLM at {llama.url}/chat/.* another url")
+
+
+async def fails(llm: LocalLLM, error: type[BackendError], told: str) -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(error, match=told)):
+        await collect(llm, ["hi"])
 
 
 async def test_missing_weights_name_the_command_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +200,9 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         await collect(LocalLLM(model=str(tmp_path / "absent.gguf")), ["hi"])
 
 
-def test_local_llm_keeps_the_rules_of_a_module(serve: Callable[..., StandIn]) -> None:
-    check_module(LocalLLM(url=serve(HELLO).url), ["one", "two"], real=True)
+def test_local_llm_keeps_the_rules_of_a_module() -> None:
+    with server(each_s=0.002).in_thread() as llama:
+        check_module(LocalLLM(url=llama.url), ["one", "two"], real=True)
 
 
 def said(*texts: str) -> list[Message]:

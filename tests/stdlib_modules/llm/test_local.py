@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ import trio
 from ezflow import ModuleOpenError
 from ezflow.testing import check_module
 from ezflow.weights import find
+from stdlib_modules.http.client import HTTPClient
 from stdlib_modules.llm.chat import completion
 from stdlib_modules.llm.local import LocalLLM
 
-MISSING = [name for name in ("httpx2", "xllamacpp") if find_spec(name) is None]
-
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(bool(MISSING), reason=f"NOT TESTED: pip install -e '.[embedded]' ({MISSING} missing)"),
+    pytest.mark.skipif(find_spec("xllamacpp") is None, reason="NOT TESTED: pip install -e '.[embedded]'"),
     pytest.mark.skipif(find() is None, reason="NOT TESTED: the weights are missing: ezflow models pull"),
 ]
 
@@ -34,6 +32,12 @@ async def ask(session: Any, text: str, **options: Any) -> list[str]:
         if event.type == "text":
             pieces.append(event.item)
     return pieces
+
+
+async def answer(llm: LocalLLM, body: dict[str, Any]) -> Any:
+    """What llama.cpp answers when nothing is streamed."""
+    async with llm.http.stream("POST", "/chat/completions", json=body) as reply:
+        return await reply.json()
 
 
 async def test_it_answers_in_pieces_and_keeps_the_conversation_in_mind(
@@ -94,14 +98,14 @@ async def test_leaving_a_stream_frees_its_slot_and_the_system_prompt_has_been_re
             {"role": "user", "content": "Count to 1000."},
         ]
         body = {"messages": question, "max_tokens": 5000, "temperature": 0}
-        async with aclosing(completion(llm.http, body)) as pieces:
-            async for _ in pieces:
+        async with llm.http.stream("POST", "/chat/completions", json=body | {"stream": True}) as reply:
+            async for _ in completion(reply, RuntimeError):
                 break
         with trio.fail_after(30):
-            answer = await llm.http.post("chat/completions", json=body | {"max_tokens": 1})
-        slots = (await llm.http.get(llm.http.base_url.join("/slots"))).json()
-        assert [(slot["n_ctx"], slot["is_processing"]) for slot in slots] == [(6144, False)]
-        usage = answer.json()["usage"]
+            usage = (await answer(llm, body | {"max_tokens": 1}))["usage"]
+        root, key = llm.http.url.removesuffix("/v1"), llm.http._headers["authorization"]
+        async with HTTPClient(root, headers={"Authorization": key}) as http, http.stream("GET", "/slots") as reply:
+            assert [(slot["n_ctx"], slot["is_processing"]) for slot in await reply.json()] == [(6144, False)]
         assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] < 5
 
 
@@ -111,8 +115,7 @@ async def test_the_first_question_finds_the_system_prompt_read_in_every_slot() -
 
     async def once(text: str) -> None:
         prompt = [{"role": "system", "content": llm.system_prompt}, {"role": "user", "content": text}]
-        answer = await llm.http.post("chat/completions", json={"messages": prompt, "max_tokens": 8})
-        usage = answer.json()["usage"]
+        usage = (await answer(llm, {"messages": prompt, "max_tokens": 8}))["usage"]
         unread.append(usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"])
 
     async with llm.lifespan():

@@ -1,0 +1,35 @@
+"""EZPipe's own pipelines: FunASR, Ollama, GPT-SoVITS, Dify and LiveTalking, each in a server of its own.
+
+    ezflow serve examples/ezpipe_voice.py
+
+`voice` is the first: its routes are at the root, where EZPipe's clients look for them; `/chat/input` and
+`/avatar/input` are the seed's other two. Where the servers are stands in the environment: OLLAMA_URL and so on;
+OLLAMA_MODEL names the model, GPT_SOVITS_VOICES the table of voices, DIFY_API_KEY the app.
+"""
+
+import os
+
+from ezflow import serve
+from stdlib_modules.asr.funasr import FunASR
+from stdlib_modules.avatar.livetalking import LiveTalking
+from stdlib_modules.llm.dify import Dify
+from stdlib_modules.llm.ollama import Ollama
+from stdlib_modules.text.sentences import Sentences
+from stdlib_modules.tts.gpt_sovits import GPTSoVITS
+
+given = os.environ.get
+
+asr = FunASR(url=given("FUNASR_URL", "ws://127.0.0.1:10095"))
+llm = Ollama(given("OLLAMA_MODEL", "qwen2.5"), url=given("OLLAMA_URL", "http://127.0.0.1:11434"))
+tts = GPTSoVITS(voices=given("GPT_SOVITS_VOICES", "voices.yaml"), url=given("GPT_SOVITS_URL", "http://127.0.0.1:9880"))
+dify = Dify(url=given("DIFY_URL", "http://127.0.0.1/v1"))
+avatar = LiveTalking(url=given("LIVETALKING_URL", "http://127.0.0.1:8010"))
+
+flows = {
+    "voice": asr >> llm.shown() >> Sentences() >> tts,
+    "chat": llm.shown() >> Sentences() >> tts,
+    "avatar": dify.shown() >> Sentences() >> avatar,
+}
+
+if __name__ == "__main__":
+    serve(flows, port=3421)

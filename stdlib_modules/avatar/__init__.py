@@ -1,0 +1,1 @@
+"""Avatars: text in, said by a face that its viewers see elsewhere."""
