@@ -268,7 +268,9 @@ def _edge_fault(giver: Stage, given: Any, taker: Stage) -> Fault:
 
 def _between(given: Any, taken: Any, near: set[str]) -> str | None:
     """A module class of this process that would fit between: the user's own, those of the same file first."""
-    known = {cls for cls in _subclasses(Module) if "__attrs_attrs__" in vars(cls)}
+    # A class of type variables fits everywhere and is no answer: others are derived from it.
+    made = {cls for cls in _subclasses(Module) if "__attrs_attrs__" in vars(cls)}
+    known = {cls for cls in made if not getattr(cls, "__parameters__", ())}
     for cls in sorted(known, key=lambda cls: (cls.__module__ not in near, cls.__name__)):
         if cls.__module__.startswith("ezflow.") or Any in (cls.in_type, cls.out_type):
             continue
