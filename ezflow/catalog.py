@@ -72,6 +72,7 @@ def folder(path: Path) -> list[ModuleType | Broken]:
     """The Python files of a folder, those of its own packages too; tests are none."""
     found: list[ModuleType | Broken] = []
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    sys.path.insert(0, str(path.resolve().parent if path.is_file() else path.resolve()))  # its files import each other
     for file in files:
         hidden = any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
         if hidden or file.name.startswith(("test_", "conftest")):
@@ -113,7 +114,7 @@ def _modules(file: ModuleType) -> Iterator[Any]:
     """The modules that a file defines itself, of those that it says are for others, if it does."""
     for name in getattr(file, "__all__", [name for name in vars(file) if not name.startswith("_")]):
         value = getattr(file, name, None)
-        is_class = inspect.isclass(value) and issubclass(value, Module) and not inspect.isabstract(value)
+        is_class = inspect.isclass(value) and issubclass(value, Module) and not getattr(value, "__parameters__", ())
         home = value.function if isinstance(value, FunctionModule) else value
         if (is_class or isinstance(value, FunctionModule)) and getattr(home, "__module__", "") == file.__name__:
             yield value

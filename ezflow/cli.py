@@ -163,7 +163,7 @@ def _new_module(options: argparse.Namespace) -> int:
     from .scaffold import write
 
     code, test = write(options.name, options.folder, http=options.http)
-    print(f"{code}\n{test}\nRun its test: pytest {test}")
+    print(f"{code}\n{test}\nRun its test: python -m pytest {test}")
     return 0
 
 

@@ -100,7 +100,12 @@ async def _serve(
                 task_status.started(urls[0])
         except ExceptionGroup as group:
             refused = [error for error in flat(group) if isinstance(error, OSError)]
-            raise refused[0] if refused else group from None
+            if not refused:
+                raise group from None
+            why = refused[0]
+            raise OSError(
+                why.errno, f"cannot listen on {settings.bind} ({why.strerror}): choose another --port"
+            ) from None
 
 
 async def _released(places: Places) -> None:

@@ -137,7 +137,8 @@ class _Suite:
     async def _collect(self, session: Session, samples: Sequence[Any], rule: str) -> list[Any]:
         outputs: list[Any] = []
         turn = session.collecting(self.options, outputs)
-        no_end = f"no end {self.within_s:g} s after its input had ended."
+        hint = "" if self.real else " If it uses sockets, threads or a real model, say real=True."
+        no_end = f"no end {self.within_s:g} s after its input had ended.{hint}"
         self.watchdog.expect(self._error(rule, no_end))
         with trio.move_on_after(self.within_s) as patience:
             async with turn:

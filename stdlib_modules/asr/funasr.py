@@ -119,8 +119,7 @@ class FunASR(WebSocketStream[Audio | Utterance, str]):
             is_last = heard.take(self._result(message, socket), socket.talking)
             if heard.text != shown:
                 shown = heard.text
-                if not is_last:
-                    await turn.reply(Transcript(shown, final=False))
+                await turn.reply(Transcript(shown, final=False))
         if shown:
             await turn.reply(Transcript(shown))
             yield shown
@@ -158,7 +157,7 @@ class _Heard:
 
     def take(self, result: Mapping[str, Any], talking: bool) -> bool:
         """Take a result that came while the client was or was not `talking`; True if it is the last."""
-        text, label, is_final = result["text"], result.get("mode", ""), bool(result.get("is_final"))
+        text, label, is_final = result["text"], str(result.get("mode") or ""), bool(result.get("is_final"))
         if label.endswith("online"):
             self._guess += text
         elif text:

@@ -87,6 +87,7 @@ class HTTPStream(Module[In, Out]):
     http: HTTPClient = resource()
 
     reads: ClassVar[Reads] = Reads.NDJSON
+    end_mark: ClassVar[str | None] = None  # the event that must end an answer; without it, it has broken off
     probes: ClassVar[str | None] = None  # the path that `probe` gets, where the server has one that costs nothing
     advice: ClassVar[Mapping[int | str, str]] = {}  # what errors suggest: by status, "unreachable", "timeout", "broken"
 
@@ -95,13 +96,16 @@ class HTTPStream(Module[In, Out]):
         raise NotImplementedError
 
     def item(self, piece: Any, turn: Turn, /) -> Out | None:
-        """What a piece of the answer gives, if anything; raise what `self.broken` makes for one that is an error."""
+        """What a piece of the answer gives, if anything; raise `self.failure(...)` for one that is an error."""
         raise NotImplementedError
 
     async def answers(self, reply: Reply, turn: Turn, /) -> AsyncIterator[Out]:
         """What an answer gives; its locals are the state of this one answer."""
-        async for piece in decoded(reply, self.reads):
-            found = self.item(piece, turn)
+        async for piece in decoded(reply, self.reads, self.end_mark):
+            try:
+                found = self.item(piece, turn)
+            except (AttributeError, LookupError, TypeError) as error:
+                raise reply.broken(f"sent what is not expected of it ({type(error).__name__}: {error})") from error
             if found is not None:
                 yield found
 
@@ -133,6 +137,9 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
+        if self.retries:
+            with self.needs("stamina", extra="http"):
+                import stamina  # noqa: F401
         async with HTTPClient(
             self.url,
             server=type(self).__name__,
@@ -161,12 +168,14 @@ class HTTPStream(Module[In, Out]):
 class decoded:  # noqa: N801  (used as a function: `async for piece in decoded(reply, Reads.SSE)`)
     """The pieces of an answer. An iterator rather than a generator, so that it can be left at any time.
 
-    Raises: BackendBroken for a piece that is not JSON.
+    [DONE] ends events, if it comes; `end_mark` must come. Raises: BackendBroken if it does not, and for a piece that
+    is not JSON.
     """
 
-    def __init__(self, reply: Reply, reads: Reads) -> None:
+    def __init__(self, reply: Reply, reads: Reads, end_mark: str | None = None) -> None:
         self._reply = reply
         self._reads = reads
+        self._end_mark = end_mark
         self._lines = lines(reply)
         self._events = events(reply)
         self._over = False
@@ -182,8 +191,13 @@ class decoded:  # noqa: N801  (used as a function: `async for piece in decoded(r
         if self._reads is Reads.JSON:
             self._over = True
             return await self._reply.json()
-        text = await anext(self._lines) if self._reads is Reads.NDJSON else (await anext(self._events)).data
-        if self._reads is Reads.SSE and text == END_OF_EVENTS:
+        try:
+            text = await anext(self._lines) if self._reads is Reads.NDJSON else (await anext(self._events)).data
+        except StopAsyncIteration:
+            if self._end_mark is not None:
+                raise self._reply.broken(f"ended without {self._end_mark}") from None
+            raise
+        if text == self._end_mark or (self._reads is Reads.SSE and text == END_OF_EVENTS):
             self._over = True
             with trio.move_on_after(SOON_S):
                 await self._reply.read()  # its end, so that the connection is free again

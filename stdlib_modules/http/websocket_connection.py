@@ -143,6 +143,7 @@ class WebSocket:
             try:
                 said = await self._send(CloseConnection(1000))
                 while said and not any(isinstance(event, CloseConnection) for event in self._events):
+                    self._events.clear()
                     await self._receive()
             except BackendError:
                 pass  # it need not be polite

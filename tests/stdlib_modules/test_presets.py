@@ -27,7 +27,17 @@ sys.path.insert(0, str(CASES))
 from case import FAULTS, Case  # noqa: E402
 
 # Presets that stand on no server of their own: each has a `check_module` in its own test file.
-LOCAL = {"Hibari", "LocalLLM", "Moonshine", "Sentences", "SileroVAD", "Think", "WithoutMarkdown", "without_markdown"}
+LOCAL = {
+    "FasterWhisper",
+    "Hibari",
+    "LocalLLM",
+    "Moonshine",
+    "Sentences",
+    "SileroVAD",
+    "Think",
+    "WithoutMarkdown",
+    "without_markdown",
+}
 # What presets are made of.
 GENERIC = {"HTTPStream", "WebSocketStream"}
 INTERRUPTIONS = 200

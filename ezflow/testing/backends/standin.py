@@ -123,7 +123,8 @@ class StandIn:
     @contextmanager
     def in_thread(self) -> Generator[Self, None, None]:
         """Serve from a thread that runs trio of its own."""
-        ready, stop, token = threading.Event(), trio.Event(), []
+        ready, stop = threading.Event(), trio.Event()
+        token: list[trio.lowlevel.TrioToken] = []
 
         async def run() -> None:
             async with self.serving():
@@ -147,13 +148,20 @@ class StandIn:
         try:
             if token:
                 yield self
-        finally:
-            if token:
-                with suppress(trio.RunFinishedError):
-                    token[0].run_sync_soon(stop.set)
-            thread.join()
+        except Exception as error:
+            self._end(thread, stop, token)
+            if failed:
+                raise failed[0] from error  # the reason why, more often than not
+            raise
+        self._end(thread, stop, token)
         if failed:
             raise failed[0]
+
+    def _end(self, thread: threading.Thread, stop: trio.Event, token: list[trio.lowlevel.TrioToken]) -> None:
+        if token:
+            with suppress(trio.RunFinishedError):
+                token[0].run_sync_soon(stop.set)
+        thread.join()
 
     def _url(self, port: int) -> str:
         return f"http://127.0.0.1:{port}"
@@ -195,6 +203,9 @@ class StandIn:
             await self.answer(request, reply)
         except (InputError, msgspec.DecodeError) as error:
             await reply.refuse(400, {"error": str(error)})
+        except AssertionError as error:  # what the derived class expects of its client
+            self.problem(f"{request.method} {request.path}: {error}")
+            await reply.refuse(400, {"error": f"unexpected: {error}"})
 
 
 class Reply:
@@ -238,6 +249,8 @@ class Reply:
         """Send what is held, and the end of the body."""
         if self._held:
             await self._send(h11.Data(bytes(self._held)))
+        if self._server.fault is Fault.CUT:
+            raise Gone
         await self._send(h11.EndOfMessage())
 
     async def whole(self, body: bytes, content_type: str = "application/json", status: int = 200) -> None:

@@ -163,7 +163,7 @@ async def test_the_words_are_told_as_they_come_and_corrected_by_segment() -> Non
     ]
     assert not any(transcript.final for transcript in said)
     whole = "「你好世界hello」「stophello worldstop」"
-    assert transcripts(rest) == [(whole, True)]
+    assert transcripts(rest) == [(whole, False), (whole, True)]
     assert [event.item for event in rest if event.type == "text"] == [whole]
 
 

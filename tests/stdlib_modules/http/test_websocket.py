@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 import pytest
 import trio
-import trio.testing
 from http_standin import Peer, standing
+from trio.testing import MockClock, wait_all_tasks_blocked
 from websocket_standin import accept, closing, frame, unmasked
 
-from ezflow import Inbox, Module, Outbox, Service, Turn, Utterance, module
+from ezflow import Audio, Inbox, Module, Outbox, Service, Turn, Utterance, module
 from ezflow.testing import check_module, collect
 from ezflow.testing.backends import Fault
 from ezflow.testing.backends.websocket import Peer as Client
@@ -148,21 +148,18 @@ async def test_one_connection_may_serve_a_whole_turn() -> None:
     assert server.connections == 1
 
 
-async def test_what_an_item_says_is_sent_while_it_is_spoken_and_answered_meanwhile() -> None:
-    from ezflow import Audio
-
+async def test_what_an_item_says_is_sent_while_it_is_spoken_and_answered_meanwhile(mock_clock: MockClock) -> None:
     utterance = Utterance()
-    async with standing(echo) as server, Live(url=ws(server.url), read_s=0.1).open() as service:
+    async with standing(echo) as server, Live(url=ws(server.url)).open() as service:
         async with service.session("ann") as session, session.turn(utterance) as events:
-            heard = (event.item async for event in events if event.type == "text")
             utterance.feed(Audio(b"aa", 16_000))
-            assert [await anext(heard), await anext(heard)] == ["hello", "aa"]
-            await trio.sleep(0.2)  # longer than the server may be silent when all is said
+            assert [(await first_text(events)).item for _ in range(2)] == ["hello", "aa"]
+            await wait_all_tasks_blocked(0.01)
+            mock_clock.jump(100)  # longer than the server may be silent when all is said
             utterance.feed(Audio(b"bb", 16_000))
-            assert await anext(heard) == "bb"
+            assert (await first_text(events)).item == "bb"
             utterance.end()
-            assert [item async for item in heard] == ["bye"]
-            await heard.aclose()
+            assert [event.item async for event in events if event.type == "text"] == ["bye"]
 
 
 async def test_the_key_goes_with_the_handshake_and_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,31 +264,27 @@ async def test_while_nothing_is_taken_nothing_is_read() -> None:
     async def floods(peer: Peer) -> None:
         nonlocal sent
         await accept(peer)
-        try:
-            while True:
-                await peer.send(frame("x" * 10_000))
-                sent += 1
-        except trio.BrokenResourceError:
-            pass
+        while True:
+            await peer.send(frame("x" * 10_000))
+            sent += 1
 
     sent = 0
     let = trio.Event()
     async with standing(floods) as server:
         flow = Live(url=ws(server.url)) >> Slow(let)
         async with flow.open() as service, service.session("ann") as session, session.turn("go") as events:
-            while True:
-                before = sent
-                await trio.sleep(0.1)
-                if before and before == sent:
-                    break
-            assert sent < 2000  # what two sockets' buffers and the joins hold
+            while not sent:
+                await wait_all_tasks_blocked(0.05)
+            before = sent
+            await wait_all_tasks_blocked(0.05)
+            assert before == sent < 2000  # what two sockets' buffers and the joins hold
             let.set()
             assert len((await first_text(events)).item) == 10_000
         await server.all_closed()
 
 
-async def test_who_speaks_is_not_to_blame_for_who_does_not_listen() -> None:
-    """The server takes nothing while nobody takes what it gives: that is no silence of the server's."""
+async def test_who_does_not_listen_is_not_the_servers_fault(mock_clock: MockClock) -> None:
+    """The server takes nothing while nobody takes what it gives: that is no silence of its own."""
 
     async def fills(peer: Peer) -> None:
         await accept(peer)
@@ -304,10 +297,12 @@ async def test_who_speaks_is_not_to_blame_for_who_does_not_listen() -> None:
 
     let = trio.Event()
     async with standing(fills) as server:
-        flow = Live(url=ws(server.url), read_s=0.3) >> Slow(let)
+        flow = Live(url=ws(server.url)) >> Slow(let)
         async with flow.open() as service, service.session("ann") as session:
             async with session.turn("y" * 20_000_000) as events:
-                await trio.sleep(0.6)
+                await wait_all_tasks_blocked(0.05)
+                mock_clock.jump(1000)
+                await wait_all_tasks_blocked(0.05)
                 let.set()
                 texts = [event.item async for event in events if event.type in ("text", "error")]
     assert texts[-1] == "heard all"

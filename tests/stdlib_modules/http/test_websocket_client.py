@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 import trio
 from http_standin import Answer, Peer, Trust, head, proxying, standing, whole
+from trio.testing import MockClock, wait_all_tasks_blocked
 from websocket_standin import BINARY, CLOSE, CONTINUATION, PING, PONG, accept, closing, frame, head_of, unmasked
 
 from stdlib_modules.http.errors import (
@@ -115,9 +115,9 @@ async def test_a_ping_is_answered_after_the_message_that_is_on_its_way() -> None
     async with standing(answer) as server, WebSocketClient(ws(server.url)) as sockets, sockets.connect() as socket:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(socket.send, bytes(8_000_000))
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await wait_all_tasks_blocked(0.05)
             nursery.start_soon(anext, socket, None)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await wait_all_tasks_blocked(0.05)
             read.set()
 
 
@@ -358,65 +358,81 @@ async def test_a_send_that_is_cut_off_in_a_frame_is_the_last() -> None:
 # ------------------------------------------------------------------ time
 
 
-async def test_a_server_that_never_answers_the_handshake_is_silent() -> None:
-    async def answer(peer: Peer) -> None:
-        await peer.gone()
+async def later(clock: MockClock, *seconds: float) -> None:
+    """Let so much time go by, each time when nothing else moves."""
+    for each in seconds:
+        await wait_all_tasks_blocked(0.01)
+        clock.jump(each)
 
-    async with standing(answer) as server, WebSocketClient(ws(server.url), read_s=0.05) as sockets:
-        with pytest.raises(BackendTimeout, match=r"was silent for 0.05 s"):
-            await all_of(sockets)
+
+async def test_a_server_that_never_answers_the_handshake_is_silent(mock_clock: MockClock) -> None:
+    async with standing(Peer.gone) as server, WebSocketClient(ws(server.url)) as sockets:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(later, mock_clock, 59.9, 0.2)
+            with pytest.raises(BackendTimeout, match=r"was silent for 60 s"):
+                await all_of(sockets)
         await server.all_closed()
 
 
-async def test_a_server_may_be_silent_while_it_is_talked_to_but_not_then() -> None:
-    async with standing(says()) as server, WebSocketClient(ws(server.url), read_s=0.05) as sockets:
-        async with sockets.connect() as socket:
-            with trio.move_on_after(0.2) as patience:
-                await anext(socket)
-            assert patience.cancelled_caught
+async def test_a_server_may_be_silent_while_it_is_talked_to_but_not_then(mock_clock: MockClock) -> None:
+    async with standing(says()) as server, WebSocketClient(ws(server.url)) as sockets:
         async with sockets.connect() as socket, trio.open_nursery() as nursery:
-            began = trio.current_time()
 
             async def talk() -> None:
-                await trio.sleep(0.15)
-                await socket.send("last")
+                for _ in range(3):
+                    await later(mock_clock, 1000)
+                    await socket.send("more")
                 socket.said_all()
+                ended.append(trio.current_time())
+                await later(mock_clock, 59, 2)
 
+            ended: list[float] = []
             nursery.start_soon(talk)
-            with pytest.raises(BackendTimeout, match=r"was silent for 0.05 s"):
+            with pytest.raises(BackendTimeout, match=r"was silent for 60 s"):
                 await anext(socket)
-            assert trio.current_time() - began >= 0.2
+            assert trio.current_time() - ended[0] >= 60
 
 
-async def test_a_server_that_takes_nothing_is_silent_too() -> None:
+async def test_a_server_that_takes_nothing_is_silent_too(mock_clock: MockClock) -> None:
     async def answer(peer: Peer) -> None:
         await accept(peer)
         await trio.sleep_forever()
 
-    async with standing(answer) as server, WebSocketClient(ws(server.url), read_s=0.1) as sockets:
+    async with standing(answer) as server, WebSocketClient(ws(server.url)) as sockets:
         async with sockets.connect() as socket, trio.open_nursery() as nursery:
             nursery.start_soon(socket.send, bytes(20_000_000))
-            with pytest.raises(BackendTimeout, match=r"was silent for 0.1 s"):
+            nursery.start_soon(later, mock_clock, 59, 2)
+            with pytest.raises(BackendTimeout, match=r"was silent for 60 s"):
                 await anext(socket)
 
 
-async def test_all_of_it_may_take_so_long() -> None:
+async def test_time_in_which_nothing_is_read_is_no_silence(mock_clock: MockClock) -> None:
+    async with standing(says(frame("one"), closing())) as server, WebSocketClient(ws(server.url)) as sockets:
+        async with sockets.connect() as socket:
+            socket.said_all()
+            await later(mock_clock, 1000)
+            assert [message async for message in socket] == ["one"]
+
+
+async def test_all_of_it_may_take_so_long(mock_clock: MockClock) -> None:
     async def answer(peer: Peer) -> None:
         await accept(peer)
-        while True:
+        for _ in range(20):
             await peer.send(frame("more"))
-            await trio.sleep(0.01)
+            await later(mock_clock, 1)
 
-    async with standing(answer) as server, WebSocketClient(ws(server.url), total_s=0.1) as sockets:
+    async with standing(answer) as server, WebSocketClient(ws(server.url), total_s=10) as sockets:
         with pytest.raises(BackendTimeout, match="took longer than it may in all"):
             await all_of(sockets)
 
 
-async def test_who_gets_no_connection_in_the_time_there_is_is_told() -> None:
+async def test_who_gets_no_connection_in_the_time_there_is_is_told(mock_clock: MockClock) -> None:
     async with standing(says()) as server:
-        async with WebSocketClient(ws(server.url), total_s=0.05, max_connections=1) as sockets, sockets.connect():
-            with pytest.raises(BackendTimeout, match="no connection became free"):
-                await all_of(sockets)
+        async with WebSocketClient(ws(server.url), total_s=5, max_connections=1) as sockets, sockets.connect():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(later, mock_clock, 4, 2)
+                with pytest.raises(BackendTimeout, match="no connection became free"):
+                    await all_of(sockets)
 
 
 async def test_the_last_message_of_a_server_that_does_not_say_so_is_found_by_a_ping() -> None:
@@ -444,13 +460,14 @@ async def test_a_message_that_comes_in_place_of_the_pong_is_not_lost() -> None:
         assert await socket.soon(0.05) == "late"
 
 
-async def test_a_server_that_answers_no_ping_has_fallen_silent() -> None:
-    async with standing(says(frame("one"))) as server, WebSocketClient(ws(server.url), read_s=0.1) as sockets:
-        async with sockets.connect() as socket:
+async def test_a_server_that_answers_no_ping_has_fallen_silent(mock_clock: MockClock) -> None:
+    async with standing(says(frame("one"))) as server, WebSocketClient(ws(server.url)) as sockets:
+        async with sockets.connect() as socket, trio.open_nursery() as nursery:
             socket.said_all()
-            assert await socket.soon(0.05) == "one"
-            with pytest.raises(BackendTimeout, match=r"was silent for 0.1 s"):
-                await socket.soon(0.05)
+            assert await socket.soon(2) == "one"
+            nursery.start_soon(later, mock_clock, 3, 59, 2)
+            with pytest.raises(BackendTimeout, match=r"was silent for 60 s"):
+                await socket.soon(2)
 
 
 async def test_a_close_where_a_message_may_come_is_broken() -> None:
@@ -555,22 +572,35 @@ async def test_wss_goes_through_a_proxys_tunnel_and_ws_does_not(trust: Trust, mo
         assert not proxy.lines
 
 
-@pytest.mark.parametrize("steps", range(12))
-async def test_a_connection_given_up_at_any_step_leaves_nothing_behind(steps: int, trust: Trust) -> None:
-    async with standing(says(frame("first")), trust.server()) as server:
+async def test_a_connection_left_at_every_single_checkpoint(trust: Trust) -> None:
+    async with standing(says(frame("one"), closing()), trust.server()) as server:
         async with WebSocketClient(ws(server.url), tls=trust.client, max_connections=1) as sockets:
-            with trio.CancelScope() as scope:
-                await _cancelled_after(steps, scope, lambda: all_of(sockets))
+            steps, left = 0, True
+            while left:
+                steps += 1
+                with trio.CancelScope() as scope:
+                    counter = Counter(steps, scope, trio.lowlevel.current_task())
+                    trio.lowlevel.add_instrument(counter)
+                    try:
+                        await all_of(sockets)
+                    finally:
+                        trio.lowlevel.remove_instrument(counter)
+                left = scope.cancelled_caught
+                assert (sockets.slots.free, sockets.slots.waiting) == (1, 0)
             await server.all_closed()
-            assert sockets.slots.free == 1
+    assert steps > 5
 
 
-async def _cancelled_after(steps: int, scope: trio.CancelScope, work: Callable[[], object]) -> None:
-    async def cancel() -> None:
-        for _ in range(steps):
-            await trio.sleep(0.001)
-        scope.cancel()
+class Counter(trio.abc.Instrument):
+    """Cancels a scope when a task has been run n times."""
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cancel)
-        await work()  # type: ignore[misc]
+    def __init__(self, steps: int, scope: trio.CancelScope, task: trio.lowlevel.Task) -> None:
+        self.steps = steps
+        self.scope = scope
+        self.task = task
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.steps -= 1
+            if not self.steps:
+                self.scope.cancel()
