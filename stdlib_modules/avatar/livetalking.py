@@ -85,18 +85,19 @@ class LiveTalking(Module[str, str]):
         asked = turn.options[LiveTalkingOptions]
         session = self._session(asked)
         manner = self._manner(asked)
-        speaking = False
+        speaking = taken = False
         try:
             async for text in inbox:
                 if text.strip():
                     said = {"text": text, "type": self.mode, "interrupt": not speaking, "sessionid": session}
                     speaking = True
                     await self._ask("/human", said | manner, turn.user)
+                    taken = True
                 await outbox.send(text)
             if speaking and self.until_spoken:
                 await self._until_quiet(session, turn.user)
-        except trio.Cancelled:
-            if speaking:
+        except BaseException as error:  # whatever ends it early, the avatar falls silent
+            if taken or (speaking and isinstance(error, trio.Cancelled)):
                 with turn.cleanup():
                     await self._hush(session, turn.user)
             raise

@@ -145,12 +145,14 @@ class HTTPClient:
         user: str = "",
         expect: str = "",
         check: bool = True,
+        urgent: bool = False,
     ) -> AsyncGenerator[Reply, None]:
         """Ask, and give the answer as soon as its head has come; its body is read piece by piece.
 
         With `check`, a status of 300 or more is an error, and so is a JSON or HTML document where `expect` (a media
         type, sent as Accept) is another. One body at most: `json`, or `content`, or `form` and `files`. `user` is whose
-        turn it is when connections are short. Read to the end what ends soon: that keeps the connection.
+        turn it is when connections are short; `urgent` waits for none (a probe, or word that an answer is not wanted
+        any more). Read to the end what ends soon: that keeps the connection.
         Raises: BackendError.
         """
         if self._route is None:
@@ -165,7 +167,7 @@ class HTTPClient:
             target = f"http://{self._netloc}{target}"
         faults = Faults(self.server, self.url + path.partition("?")[0], self._advice, sent)
         waits = (self.read_s, trio.current_time() + self.total_s)
-        reply = await self._asked(Request(method, target, sent, body, user, expect, check, waits, faults))
+        reply = await self._asked(Request(method, target, sent, body, user, expect, check, waits, faults, urgent))
         try:
             yield reply
         finally:
@@ -196,17 +198,20 @@ class HTTPClient:
 
     async def _answer(self, request: Request) -> Reply:
         """One attempt. If it fails, its place is free again and its connection closed."""
-        waited = trio.move_on_at(request.waits[1])
-        with waited:
-            await self.slots.take(request.user)
-        if waited.cancelled_caught:
-            raise request.faults.timeout("was too busy: no connection became free in the time there is")
+        if not request.urgent:
+            waited = trio.move_on_at(request.waits[1])
+            with waited:
+                await self.slots.take(request.user)
+            if waited.cancelled_caught:
+                raise request.faults.timeout("was too busy: no connection became free in the time there is")
         try:
             connection, head = await self._heard(request)
         except BaseException:
-            self.slots.give_back()
+            if not request.urgent:
+                self.slots.give_back()
             raise
-        reply = Reply(head, connection, request.faults, request.waits, self._release)
+        release = self._keep if request.urgent else self._release
+        reply = Reply(head, connection, request.faults, request.waits, release)
         if request.check and (reply.status >= 300 or instead(reply.headers, request.expect)):
             raise await reply.refusal()
         if (coding := reply.headers.get("content-encoding", "identity")) != "identity":
@@ -265,6 +270,10 @@ class HTTPClient:
 
     def _release(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it; its place is free."""
+        self._keep(connection)
+        self.slots.give_back()
+
+    def _keep(self, connection: Connection) -> None:
         if self._route is not None and self.max_idle > 0 and connection.recycled():
             connection.idle_since = trio.current_time()
             self._idle.append(connection)
@@ -272,4 +281,3 @@ class HTTPClient:
                 self._idle.popleft().close()
         else:
             connection.close()
-        self.slots.give_back()

@@ -18,6 +18,7 @@ import attrs
 from ezflow import EzflowError
 
 __all__ = ["BackendBroken", "BackendError", "BackendRefused", "BackendTimeout", "BackendUnreachable", "Faults"]
+__all__ += ["excerpt", "secrets_of"]
 
 EXCERPT = 200
 PUBLIC = {"accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"}
@@ -129,15 +130,14 @@ class Faults:
         )
 
     def _excerpt(self, body: bytes) -> str:
-        return excerpt(body, self._secrets())
+        return excerpt(body, secrets_of(self.headers))
 
-    def _secrets(self) -> Iterator[str]:
-        """What the headers hold that a server may repeat, such as a key it does not accept."""
-        for name, value in self.headers.items():
-            if name not in PUBLIC:
-                yield from sorted(
-                    {value, *value.replace(";", " ").split()} - {"Bearer", "Basic"}, key=len, reverse=True
-                )
+
+def secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
+    """What headers hold that a server may repeat, such as a key it does not accept."""
+    for name, value in headers.items():
+        if name.lower() not in PUBLIC:
+            yield from sorted({value, *value.replace(";", " ").split()} - {"Bearer", "Basic"}, key=len, reverse=True)
 
 
 def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
@@ -19,6 +20,7 @@ __all__ = ["Reply"]
 
 REFUSAL = 16 * 1024  # bytes of an error's body that are read
 LIMIT = 16 * 1024 * 1024
+AHEAD_BYTES = 4 * 1024 * 1024  # a minute of sound
 
 
 class Reply:
@@ -49,6 +51,7 @@ class Reply:
         self._waits = waits
         self._release = release
         self._whole = False
+        self._ahead: _Ahead | None = None
 
     def __repr__(self) -> str:
         return f"<Reply {self.status} of {self._faults.server} at {self._faults.url}>"
@@ -56,7 +59,15 @@ class Reply:
     def __aiter__(self) -> Self:
         return self
 
+    def read_ahead(self, nursery: trio.Nursery) -> None:
+        """Read it in a task, up to AHEAD_BYTES before it is asked for: who takes it slowly keeps no connection busy."""
+        self._ahead = _Ahead()
+        nursery.start_soon(self._ahead.fill, self._next)
+
     async def __anext__(self) -> bytes:
+        return await (self._next() if self._ahead is None else self._ahead.take())
+
+    async def _next(self) -> bytes:
         if self._connection is None:
             if self._whole:
                 raise StopAsyncIteration
@@ -116,6 +127,43 @@ class Reply:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._release(connection)
+        if self._ahead is not None:
+            self._ahead.room.unpark_all()
+
+
+class _Ahead:
+    """Pieces that have been read and not yet been asked for."""
+
+    def __init__(self) -> None:
+        self.room = trio.lowlevel.ParkingLot()
+        self._come = trio.lowlevel.ParkingLot()
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._end: Exception | None = None
+
+    async def fill(self, read: Callable[[], Awaitable[bytes]]) -> None:
+        try:
+            while True:
+                if self._size >= AHEAD_BYTES:
+                    await self.room.park()  # woken when the answer is left, too: then there is nothing more to read
+                piece = await read()
+                self._pieces.append(piece)
+                self._size += len(piece)
+                self._come.unpark_all()
+        except (StopAsyncIteration, BackendError, trio.ClosedResourceError) as end:
+            self._end = end
+        finally:
+            self._come.unpark_all()
+
+    async def take(self) -> bytes:
+        while not self._pieces:
+            if self._end is not None:
+                raise self._end
+            await self._come.park()
+        piece = self._pieces.popleft()
+        self._size -= len(piece)
+        self.room.unpark_all()
+        return piece
 
 
 def fault_of(error: BaseException, faults: Faults, waits: tuple[float, float]) -> BackendError | None:

@@ -30,11 +30,12 @@ class Request:
     check: bool
     waits: tuple[float, float]
     faults: Faults
+    urgent: bool = False
 
 
 def parts_of(url: str) -> SplitResult:
     parts = urlsplit(url)
-    shown = url.rpartition("@")[2]
+    shown = url.rpartition("@")[2].partition("?")[0]  # a query may hold a key
     try:
         fits = parts.scheme in ("http", "https") and parts.hostname and not parts.query and parts.port != 0
     except ValueError:

@@ -13,7 +13,6 @@ class Shouter(HTTPStream[str, str]):
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -21,6 +20,7 @@ from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
 import attrs
+import msgspec
 import trio
 
 from ezflow import Module, Turn, module, resource
@@ -28,7 +28,7 @@ from ezflow import Module, Turn, module, resource
 from . import bodies
 from .client import HTTPClient, Reply
 from .decoding import events, lines
-from .errors import BackendRefused
+from .errors import BackendRefused, excerpt, secrets_of
 
 __all__ = ["Ask", "HTTPStream", "Reads", "decoded"]
 
@@ -85,8 +85,10 @@ class HTTPStream(Module[In, Out]):
     retries: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(0))
     max_connections: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
     http: HTTPClient = resource()
+    readers: trio.Nursery = resource()
 
     reads: ClassVar[Reads] = Reads.NDJSON
+    reads_ahead: ClassVar[bool] = False  # for servers with few places: a listener who is slow keeps none of them
     end_mark: ClassVar[str | None] = None  # the event that must end an answer; without it, it has broken off
     probes: ClassVar[str | None] = None  # the path that `probe` gets, where the server has one that costs nothing
     advice: ClassVar[Mapping[int | str, str]] = {}  # what errors suggest: by status, "unreachable", "timeout", "broken"
@@ -128,30 +130,39 @@ class HTTPStream(Module[In, Out]):
             ) as reply,
             aclosing(_generator(self.answers(reply, turn))) as found,
         ):
+            if self.reads_ahead:
+                reply.read_ahead(self.readers)
             async for one in found:
                 yield one
 
     def failure(self, told: str) -> BackendRefused:
-        """The error to raise for an answer in which the server says that it failed."""
-        return BackendRefused(type(self).__name__, self.http.url, f"answered: {told}", body=told[:200])
+        """The error to raise for an answer in which the server says that it failed; a key that it repeats is hidden."""
+        shown = excerpt(told.encode(errors="replace"), secrets_of(self.headers()))
+        return BackendRefused(type(self).__name__, self.http.url, f"answered: {shown}", body=shown)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
         if self.retries:
             with self.needs("stamina", extra="http"):
                 import stamina  # noqa: F401
-        async with HTTPClient(
-            self.url,
-            server=type(self).__name__,
-            headers=self.headers(),
-            connect_s=self.connect_s,
-            read_s=self.read_s,
-            total_s=self.total_s,
-            retries=self.retries,
-            max_connections=self.max_connections,
-            advice=self.advice,
-        ) as self.http:
-            yield
+        async with (
+            trio.open_nursery() as self.readers,
+            HTTPClient(
+                self.url,
+                server=type(self).__name__,
+                headers=self.headers(),
+                connect_s=self.connect_s,
+                read_s=self.read_s,
+                total_s=self.total_s,
+                retries=self.retries,
+                max_connections=self.max_connections,
+                advice=self.advice,
+            ) as self.http,
+        ):
+            try:
+                yield
+            finally:
+                self.readers.cancel_scope.cancel()
 
     def headers(self) -> dict[str, str]:
         """What goes with every request: the key, if there is one."""
@@ -161,7 +172,7 @@ class HTTPStream(Module[In, Out]):
     async def probe(self) -> None:
         """Get a path that costs nothing. Raises: BackendError if the server is not there."""
         if self.probes is not None:
-            async with self.http.stream("GET", self.probes) as reply:
+            async with self.http.stream("GET", self.probes, urgent=True) as reply:
                 await reply.read()
 
 
@@ -203,9 +214,9 @@ class decoded:  # noqa: N801  (used as a function: `async for piece in decoded(r
                 await self._reply.read()  # its end, so that the connection is free again
             raise StopAsyncIteration
         try:
-            return json.loads(text)
+            return msgspec.json.decode(text)  # stricter than json: half a surrogate pair would spoil the history
         except (ValueError, RecursionError) as error:
-            raise self._reply.broken("sent what is not JSON", text.encode()) from error
+            raise self._reply.broken("sent what is not JSON", text.encode(errors="replace")) from error
 
 
 def _generator(answers: AsyncIterator[Out]) -> AsyncGenerator[Out, None]:

@@ -24,7 +24,7 @@ import trio
 
 from ezflow import Inbox, Module, Outbox, Turn, module, resource
 
-from .errors import BackendRefused
+from .errors import BackendRefused, excerpt, secrets_of
 from .websocket_client import WebSocketClient
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class WebSocketStream(Module[In, Out]):
 
     def failure(self, told: str) -> BackendRefused:
         """The error to raise for an answer in which the server says that it failed."""
-        return BackendRefused(type(self).__name__, self.sockets.url, f"answered: {told}", body=told[:200])
+        shown = excerpt(told.encode(errors="replace"), secrets_of(self.headers()))
+        return BackendRefused(type(self).__name__, self.sockets.url, f"answered: {shown}", body=shown)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:

@@ -174,7 +174,7 @@ class Dify(HTTPStream[str, str]):
         path = f"/chat-messages/{quote(task, safe='')}/stop"
         with trio.move_on_after(STOP_S) as patience:
             try:
-                async with self.http.stream("POST", path, json={"user": user}, user=user) as reply:
+                async with self.http.stream("POST", path, json={"user": user}, urgent=True) as reply:
                     await reply.read()
             except BackendError as error:
                 log.warning("an answer goes on that nobody wants: %s", error)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from contextlib import suppress
+from typing import ClassVar
 
 import attrs
+import trio
 from attrs.validators import ge, optional
 
 from ezflow import Turn, module
 
 from ..http.client import Reply
-from ..http.stream import Ask, HTTPStream, Reads, decoded
+from ..http.errors import BackendError
+from ..http.stream import SOON_S, Ask, HTTPStream, Reads, decoded
 from ..text.think import Thought
 from .chat import LLMOptions, messages, recent
 
@@ -30,9 +33,9 @@ class OllamaOptions(LLMOptions):
 class Ollama(HTTPStream[str, str]):
     """Answers a text, in pieces as the model writes them, with the session's history in mind.
 
-    `model` is a name that `ollama list` shows. Of the history the newest `history_chars` characters are sent. What the
-    model thinks before it answers, where it says so, is told to the client as `Thought` events and goes no further. For
-    sampling parameters that are None the model's own hold.
+    `model` is a name that `ollama list` shows. Of the history the newest messages are sent, up to `history_bytes` of
+    UTF-8. What the model thinks before it answers, where it says so, is told to the client as `Thought` events and goes
+    no further. For sampling parameters that are None the model's own hold.
 
     Takes: what a user said. Gives: pieces of the answer, which concatenate to it.
     Raises: BackendError.
@@ -46,7 +49,7 @@ class Ollama(HTTPStream[str, str]):
     top_k: int | None = attrs.field(default=None, validator=optional(ge(1)))
     top_p: float | None = attrs.field(default=None, validator=optional(ge(0.0)))
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    history_chars: int = attrs.field(default=16_000, validator=ge(0))
+    history_bytes: int = attrs.field(default=16_000, validator=ge(0))
 
     reads = Reads.NDJSON
     probes = "/api/version"
@@ -58,7 +61,7 @@ class Ollama(HTTPStream[str, str]):
     def ask(self, text: str, turn: Turn) -> Ask:
         asked = turn.options[OllamaOptions]
         system = self.system_prompt if asked.system_prompt is None else asked.system_prompt
-        prompt = messages(system, recent(turn.history.messages, self.history_chars), text)
+        prompt = messages(system, recent(turn.history.messages, self.history_bytes), text)
         turn.remember(text)
         options = {
             "temperature": self.temperature if asked.temperature is None else asked.temperature,
@@ -70,15 +73,19 @@ class Ollama(HTTPStream[str, str]):
         return Ask("/api/chat", {"model": self.model, "messages": prompt, "stream": True, "options": given})
 
     async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[str]:
-        done = False
         async for line in decoded(reply, self.reads):
-            if not isinstance(line, dict) or "error" in line:
-                raise self.failure(str(line["error"]) if isinstance(line, dict) else repr(line)[:80])
-            message: dict[str, Any] = line.get("message") or {}
-            if thinking := message.get("thinking"):
-                await turn.reply(Thought(thinking))
-            if content := message.get("content"):
-                yield content
-            done = done or bool(line.get("done"))
-        if not done:
-            raise reply.broken("ended before its answer was complete")
+            match line:
+                case {"error": told}:
+                    raise self.failure(str(told))
+                case {"message": {"content": str(content), **more}}:
+                    if isinstance(thinking := more.get("thinking"), str) and thinking:
+                        await turn.reply(Thought(thinking))
+                    if content:
+                        yield content
+                case _:
+                    raise reply.broken(f"sent what is no line of a chat: {line!r:.80}")
+            if line.get("done"):
+                with trio.move_on_after(SOON_S), suppress(BackendError):
+                    await reply.read()  # the end, so that the connection is free again
+                return
+        raise reply.broken("ended before its answer was complete")

@@ -33,8 +33,8 @@ class OpenAIChat(HTTPStream[str, str]):
 
     For OpenAI, and for vLLM, llama.cpp, LM Studio and others: `url` is what comes before /chat/completions, `model` a
     name that the server knows, `api_key_env` the environment variable that holds its key, None where it wants none. Of
-    the history the newest `history_chars` characters are sent. What is None is not sent: the server decides. OpenAI's
-    newer models want `max_tokens` under the name `max_completion_tokens`: `limit_field` says which.
+    the history the newest messages are sent, up to `history_bytes` of UTF-8. What is None is not sent: the server
+    decides. OpenAI's newer models want `max_tokens` under the name `max_completion_tokens`: `limit_field` says which.
 
     What the model thinks before it answers, where the server tells it apart, goes to the client as `Thought` events and
     no further. No tools are offered; calls of tools that a model makes nevertheless are left out. For other fields of
@@ -53,7 +53,7 @@ class OpenAIChat(HTTPStream[str, str]):
     top_p: float | None = attrs.field(default=None, validator=optional(probability))
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     limit_field: str = attrs.field(default="max_tokens", validator=in_(["max_tokens", "max_completion_tokens"]))
-    history_chars: int = attrs.field(default=16_000, validator=ge(0))
+    history_bytes: int = attrs.field(default=16_000, validator=ge(0))
 
     reads = Reads.SSE
     probes = "/models"
@@ -70,7 +70,7 @@ class OpenAIChat(HTTPStream[str, str]):
         """The request, as JSON."""
         asked = turn.options[OpenAIChatOptions]
         system = self.system_prompt if asked.system_prompt is None else asked.system_prompt
-        prompt = messages(system, recent(turn.history.messages, self.history_chars), text)
+        prompt = messages(system, recent(turn.history.messages, self.history_bytes), text)
         turn.remember(text)
         settings = {
             "temperature": self.temperature if asked.temperature is None else asked.temperature,

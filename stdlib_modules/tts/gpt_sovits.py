@@ -105,6 +105,7 @@ class GPTSoVITS(HTTPStream[str, Audio]):
     table: Table = resource()
 
     reads = Reads.BYTES
+    reads_ahead = True
     advice: ClassVar = {
         "unreachable": "start it (python api_v2.py), or give another url",
         "broken": "see what it has logged; with streaming_mode=False it may say itself what is wrong",

@@ -67,7 +67,7 @@ async def test_a_request_may_set_its_own_options() -> None:
 
 async def test_the_conversation_is_in_the_prompt_as_far_as_it_may_be() -> None:
     async with OpenAIStandIn(lambda text: f"You said {text}.").serving() as server:
-        await events(chat(server, history_chars=150), "one", "two", "three", "four")
+        await events(chat(server, history_bytes=150), "one", "two", "three", "four")
     assert [len(body.messages) for body in server.chats] == [1, 3, 5, 3]
     assert [message.content for message in server.chats[1].messages] == ["one", "You said one.", "two"]
 
