@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -45,6 +45,11 @@ class Session:
     @property
     def history(self) -> History:
         return self.place.history
+
+    @property
+    def kept(self) -> dict[Hashable, Any]:
+        """What modules keep of this user from turn to turn, each under a key of its own; it ends with the session."""
+        return self.place.kept
 
     @property
     def threads(self) -> trio.CapacityLimiter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -26,6 +26,9 @@ class Session(Protocol):
 
     @property
     def history(self) -> History: ...
+
+    @property
+    def kept(self) -> dict[Hashable, Any]: ...
 
     @property
     def threads(self) -> trio.CapacityLimiter: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from ezflow import Turn, module, resource
 from ..http.client import Reply
 from ..http.errors import BackendError, BackendRefused, excerpt
 from ..http.stream import HTTPStream, Reads, decoded
-from .dify_answer import Answer
+from .dify_answer import Answer, Conversation
 
 if TYPE_CHECKING:
     from quart import Blueprint
@@ -59,10 +60,8 @@ class Dify(HTTPStream[str, str]):
     """Answers a text by a Dify app, in pieces as it writes them. The app is the one whose key is in DIFY_API_KEY.
 
     Dify remembers conversations, by user. Which one an answer belongs to is told as a `Conversation` event, to be sent
-    back as `conversation_id`. A request that names none goes on with the one its session talked in last: if the
-    session has spoken before, Dify is asked for this user's newest conversation, which is one round trip more; with
-    `continues=False` it begins a new one. So what a microphone says, turn after turn, is one conversation, and nothing
-    of it is kept here.
+    back as `conversation_id`. A request that names none goes on with the one that its session had with this app last;
+    with `continues=False` it begins a new one. So what a microphone says, turn after turn, is one conversation.
 
     When a turn is cancelled, its connection is closed at once; Dify would write on, so it is told to stop, beside
     whatever comes next. What was given cannot be taken back: if moderation replaces an answer, the client is told
@@ -110,15 +109,20 @@ class Dify(HTTPStream[str, str]):
             "inputs": dict(self.inputs) | (asked.inputs or {}),
             "query": text,
             "response_mode": "streaming",
-            "conversation_id": await self._conversation(asked.conversation_id, turn),
+            "conversation_id": self._conversation(asked.conversation_id, turn),
             "user": turn.user,
             "files": [attrs.asdict(file, filter=_is_given) for file in asked.files or ()],
         }
         ask = self.http.stream("POST", "/chat-messages", json=body, expect=Reads.SSE.value, user=turn.user)
-        async with ask as reply, aclosing(self.answers(reply, turn)) as found:
-            turn.remember(text)  # there is a conversation now: `_conversation` counts on it
-            async for piece in found:
-                yield piece
+        try:
+            async with ask as reply, aclosing(self.answers(reply, turn)) as found:
+                turn.remember(text)
+                async for piece in found:
+                    yield piece
+        except BackendRefused as error:
+            if error.status == HTTPStatus.NOT_FOUND:  # it has been deleted: the next turn begins another
+                turn.session.kept.pop(self, None)
+            raise
 
     async def answers(self, reply: Reply, turn: Turn) -> AsyncGenerator[str, None]:
         answer = Answer()
@@ -141,6 +145,8 @@ class Dify(HTTPStream[str, str]):
                     if isinstance(item, str):
                         yield item
                     else:
+                        if isinstance(item, Conversation):
+                            turn.session.kept[self] = item.conversation_id
                         await turn.reply(item)
                 if kind == "message_end":
                     with trio.move_on_after(END_S), suppress(BackendError):
@@ -153,21 +159,11 @@ class Dify(HTTPStream[str, str]):
                 reply.close()
                 self.errands.start_soon(self._stop, task, turn.user)
 
-    async def _conversation(self, named: str | None, turn: Turn) -> str:
-        """The conversation to go on with; "" for a new one.
-
-        A session's own is its user's newest: a user has one session, and a session one turn at a time.
-        """
-        if named is not None or not (self.continues and turn.history.messages):
+    def _conversation(self, named: str | None, turn: Turn) -> str:
+        """The conversation to go on with; "" for a new one."""
+        if named is not None or not self.continues:
             return named or ""
-        params = {"user": turn.user, "limit": 1}
-        async with self.http.stream("GET", "/conversations", params=params, user=turn.user) as reply:
-            match await reply.json():
-                case {"data": []}:
-                    return ""
-                case {"data": [{"id": str(newest)}, *_]}:
-                    return newest
-            raise reply.broken("sent what is no list of conversations")
+        return str(turn.session.kept.get(self, ""))
 
     async def _stop(self, task: str, user: str) -> None:
         """Tell Dify that an answer is not wanted any more: it goes on when a connection is closed."""

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from ezflow import Latest, Progress
+from ezflow import Latest, Progress, route
 from ezflow.history import Message
 from ezflow.testing import collect
 from ezflow.testing.backends import Fault, Reply, Request
@@ -366,17 +366,26 @@ async def test_a_failed_run_without_an_error_event_is_a_failure():
         assert str(error) == f"Dify at {server.url} answered: node LLM failed"
 
 
-async def test_a_list_of_conversations_that_is_none_is_told():
-    class Odd(DifyStandIn):
-        async def _conversations(self, query: Any, reply: Any) -> None:
-            await reply.json({"data": [{"id": 7}]})
+async def test_two_apps_in_one_flow_each_have_their_own_conversation():
+    async with DifyStandIn().serving() as one, DifyStandIn().serving() as two:
+        async with Dify(url=two.url).open() as service, service.session("ann") as session:
+            await turn(session, "yesterday")
+        either = route(lambda text: text[0], {"a": Dify(url=one.url), "b": Dify(url=two.url)})
+        async with either.open() as service, service.session("ann") as session:
+            for text in ("a1", "b1", "a2", "b2"):
+                await turn(session, text)
+        assert [(chat.query, chat.conversation_id) for chat in one.chats] == [("a1", ""), ("a2", "c-1-ann")]
+        assert [(chat.query, chat.conversation_id) for chat in two.chats[1:]] == [("b1", ""), ("b2", "c-2-ann")]
 
-    async with Odd().serving() as server, Dify(url=server.url).open() as service:
+
+async def test_after_a_conversation_has_been_deleted_the_next_turn_but_one_begins_another():
+    async with DifyStandIn().serving() as server, Dify(url=server.url).open() as service:
         async with service.session("ann") as session:
             await turn(session, "one")
-            events = await turn(session, "two")
-    [error] = [event.error for event in events if event.type == "error"]
-    assert "sent what is no list of conversations" in error.message
+            server.talks.clear()
+            assert [event.type for event in await turn(session, "two")][-2:] == ["error", "turn.ended"]
+            await turn(session, "three")
+        assert [chat.conversation_id for chat in server.chats] == ["", "c-1-ann", ""]
 
 
 # ---------------------------------------------------------------- interruption
