@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -24,7 +24,7 @@ class Place:
     def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter) -> None:
         self.user = user
         self.history = History(limits.history_messages, limits.history_chars)
-        self.kept: dict[Hashable, Any] = {}
+        self.kept: dict[Any, Any] = {}
         self.limits = limits
         self.threads = threads
         self.leases = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -47,7 +47,7 @@ class Session:
         return self.place.history
 
     @property
-    def kept(self) -> dict[Hashable, Any]:
+    def kept(self) -> dict[Any, Any]:
         """What modules keep of this user from turn to turn, each under a key of its own; it ends with the session."""
         return self.place.kept
 

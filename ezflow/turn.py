@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -28,7 +28,7 @@ class Session(Protocol):
     def history(self) -> History: ...
 
     @property
-    def kept(self) -> dict[Hashable, Any]: ...
+    def kept(self) -> dict[Any, Any]: ...
 
     @property
     def threads(self) -> trio.CapacityLimiter: ...
