@@ -129,7 +129,7 @@ class Module(Flow[In, Out]):
 
     def __repr__(self) -> str:
         given = [
-            f"{field.alias}={value!r}"
+            f"{field.alias}={_shown(value)}"
             for field in fields_of(type(self))
             if field.init and (value := getattr(self, field.name)) != field.default
         ]
@@ -220,6 +220,15 @@ def module(
 def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
     """The attrs fields of a decorated class."""
     return tuple(getattr(cls, "__attrs_attrs__", ()))
+
+
+def _shown(value: object) -> str:
+    """A configuration's value without the name, password or key that a URL may hold."""
+    if not (isinstance(value, str) and "://" in value):
+        return repr(value)
+    scheme, _, rest = value.partition("://")
+    place, mark, _ = rest.rpartition("@")[2].partition("?")
+    return repr(f"{scheme}://{place}{mark}" + ("…" if mark else ""))
 
 
 def _make_class(

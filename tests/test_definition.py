@@ -746,3 +746,17 @@ def test_optional_values_may_have_any_default_that_is_a_value():
             return text
 
     assert Fine().check().ok
+
+
+def test_a_modules_repr_hides_what_a_url_holds_beside_its_place():
+    @module
+    class Far(Module[str, str]):
+        url: str
+        mark: str = "!"
+
+        async def process(self, text: str, turn: Turn) -> str:
+            return text
+
+    assert repr(Far("http://joe:secret@host:1/v1?key=sk-1", "?")) == "Far(url='http://host:1/v1?…', mark='?')"
+    assert repr(Far("ws://host/x")) == "Far(url='ws://host/x')"
+    assert repr(Far("joe@host")) == "Far(url='joe@host')"

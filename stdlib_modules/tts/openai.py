@@ -29,6 +29,10 @@ class OpenAISpeechOptions:
     instructions: str | None = None
 
 
+WAVS = {"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"}
+COMPRESSED = {"audio/mpeg", "audio/mp3", "audio/ogg", "audio/opus", "audio/flac", "audio/aac", "audio/mp4"}
+
+
 @module(options=OpenAISpeechOptions, key="TTS")
 class OpenAISpeech(HTTPStream[str, Audio]):
     """Says each text, in pieces of sound as they arrive, the first with the text as its `text`.
@@ -86,6 +90,11 @@ class OpenAISpeech(HTTPStream[str, Audio]):
                 words = ""
 
     async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Audio]:
-        splitter = WavSplitter() if self.response_format == "wav" else PcmSplitter(self.pcm_hz)
+        # Some servers send what they like: a WAV says what it is, and what is compressed would be heard as noise.
+        kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_wav = self.response_format == "wav" or kind in WAVS
+        if kind in COMPRESSED and not is_wav:
+            raise reply.broken(f"sent {kind}, but pcm was asked for")
+        splitter = WavSplitter() if is_wav else PcmSplitter(self.pcm_hz)
         async for audio in sounds(reply, splitter):
             yield audio

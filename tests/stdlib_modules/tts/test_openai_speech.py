@@ -110,3 +110,24 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for settings in ({"speed": 5.0}, {"speed": 0.1}, {"response_format": "mp3"}, {"pcm_hz": 0}):
         with pytest.raises(ValueError):
             OpenAISpeech("small", **settings)
+
+
+async def test_a_server_that_sends_a_wav_instead_is_heard_at_its_own_rate() -> None:
+    class Stubborn(OpenAIStandIn):
+        async def answer(self, request: Any, reply: Reply) -> None:
+            await reply.whole(Audio(b"\1\0" * 800, 16_000).to_wav(), "audio/wav")
+
+    async with Stubborn().serving() as server:
+        sounds = await collect(tts(server), ["hi"])
+    assert {sound.rate_hz for sound in sounds} == {16_000}
+    assert pcm(sounds) == b"\1\0" * 800
+
+
+async def test_a_server_that_sends_mp3_instead_is_told_of_and_not_heard() -> None:
+    class Stubborn(OpenAIStandIn):
+        async def answer(self, request: Any, reply: Reply) -> None:
+            await reply.whole(b"ID3" + bytes(1000), "audio/mpeg")
+
+    async with Stubborn().serving() as server:
+        with pytest.RaisesGroup(pytest.RaisesExc(BackendBroken, match="sent audio/mpeg, but pcm was asked for")):
+            await collect(tts(server), ["hi"])
