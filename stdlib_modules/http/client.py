@@ -16,6 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,7 +25,8 @@ import trio
 from ezflow import MissingDependency
 
 from . import bodies
-from .errors import BackendError, Faults, NoWay, Unheard
+from .attempts import attempted, ready
+from .errors import Faults, NoWay, Unheard
 from .reply import Reply, fault_of
 from .request import Request, checked, instead, parts_of, target_of
 from .slots import Slots
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from .dialing import Route
 
 __all__ = ["HTTPClient", "Reply"]
-
-LONGEST_PAUSE_S = 5.0
 
 
 class HTTPClient:
@@ -105,6 +105,7 @@ class HTTPClient:
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
+        ready("HTTPClient", self.retries)
         try:
             from .connection import Watch
             from .dialing import Route, credentials, proxy_for, trust
@@ -175,26 +176,7 @@ class HTTPClient:
 
     async def _asked(self, request: Request) -> Reply:
         """The answer, after as many attempts as there may be."""
-        if not self.retries:
-            return await self._answer(request)
-        try:
-            import stamina
-        except ModuleNotFoundError as error:
-            raise MissingDependency("HTTPClient(retries=...)", "stamina", "http") from error
-
-        def again(error: Exception) -> bool | float:
-            if not (isinstance(error, BackendError) and error.transient) or trio.current_time() >= request.waits[1]:
-                return False
-            after = error.retry_after_s
-            return True if after is None else after <= LONGEST_PAUSE_S and after
-
-        attempts = stamina.retry_context(
-            again, attempts=1 + self.retries, timeout=None, wait_max=LONGEST_PAUSE_S, wait_jitter=0.1
-        )
-        async for attempt in attempts:
-            with attempt:
-                return await self._answer(request)
-        raise AssertionError("the last attempt's error has been raised")
+        return await attempted(partial(self._answer, request), self.retries, request.waits[1])
 
     async def _answer(self, request: Request) -> Reply:
         """One attempt. If it fails, its place is free again and its connection closed."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -23,8 +24,8 @@ import trio
 
 from ezflow import MissingDependency
 
-from .client import LONGEST_PAUSE_S
-from .errors import BackendError, Faults, NoWay
+from .attempts import attempted, ready
+from .errors import Faults, NoWay
 from .request import checked
 from .slots import Slots
 
@@ -105,6 +106,7 @@ class WebSocketClient:
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
+        ready("WebSocketClient", self.retries)
         try:
             from .dialing import Route, credentials, proxy_for, trust
             from .websocket_connection import WebSocket  # noqa: F401  (so that it is not loaded while a user waits)
@@ -147,26 +149,7 @@ class WebSocketClient:
 
     async def _connected(self, end: float) -> WebSocket:
         """A connection, after as many attempts as there may be."""
-        if not self.retries:
-            return await self._greeted(end)
-        try:
-            import stamina
-        except ModuleNotFoundError as error:
-            raise MissingDependency("WebSocketClient(retries=...)", "stamina", "http") from error
-
-        def again(error: Exception) -> bool | float:
-            if not (isinstance(error, BackendError) and error.transient) or trio.current_time() >= end:
-                return False
-            after = error.retry_after_s
-            return True if after is None else after <= LONGEST_PAUSE_S and after
-
-        attempts = stamina.retry_context(
-            again, attempts=1 + self.retries, timeout=None, wait_max=LONGEST_PAUSE_S, wait_jitter=0.1
-        )
-        async for attempt in attempts:
-            with attempt:
-                return await self._greeted(end)
-        raise AssertionError("the last attempt's error has been raised")
+        return await attempted(partial(self._greeted, end), self.retries, end)
 
     async def _greeted(self, end: float) -> WebSocket:
         from .websocket_connection import WebSocket

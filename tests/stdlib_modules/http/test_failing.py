@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,10 @@ import trio
 from http_standin import DONE, Peer, StandIn, chunk, head, listening, standing, whole
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ezflow import EzflowError
+from ezflow import EzflowError, MissingDependency
 from stdlib_modules.http.client import HTTPClient
 from stdlib_modules.http.errors import BackendBroken, BackendError, BackendRefused, BackendTimeout, BackendUnreachable
+from stdlib_modules.http.websocket_client import WebSocketClient
 
 
 async def ok(peer: Peer) -> None:
@@ -286,3 +288,13 @@ async def test_a_request_is_made_again_when_the_server_says(mock_clock: MockCloc
         with pytest.raises(BackendRefused) as caught:
             await asked(http)
         assert (caught.value.retry_after_s, len(server.asked)) == (3600, 1)
+
+
+async def test_without_what_attempts_need_a_client_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stamina", None)
+    for client in (HTTPClient("http://127.0.0.1:1", retries=1), WebSocketClient("ws://127.0.0.1:1", retries=1)):
+        with pytest.raises(MissingDependency, match="needs stamina"):
+            async with client:
+                raise AssertionError("it has been opened")
+    async with HTTPClient("http://127.0.0.1:1"):
+        pass
