@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
+        "--no-playground", dest="playground", action="store_false", help="without the page at / to try the flows on"
+    )
+    serve.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that clients may call this server by"
     )
     serve.add_argument(
@@ -117,6 +120,7 @@ def _serve(options: argparse.Namespace) -> int:
         origins=tuple(options.allow_origin),
         trusted=tuple(options.trust),
         grace_s=options.grace,
+        playground=options.playground,
     )
     return 0
 

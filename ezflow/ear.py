@@ -128,7 +128,7 @@ class Run:
 class Note:
     """An event before the client takes it (only then is its `seq` known)."""
 
-    kind: Literal["started", "item", "error", "interrupted", "ended"]
+    kind: Literal["started", "item", "stage", "error", "interrupted", "ended"]
     run: Run
     t: float
     stage: str | None = None
@@ -175,9 +175,14 @@ class Ear:
         self._notes.append(note)
         self._arrived.unpark()
 
+    def hint(self, note: Note) -> None:
+        """Queue at once, unless as many notes are held as the capacity is: what the client can do without."""
+        if len(self._notes) < self._capacity:
+            self.tell(note)
+
     def drop(self, run: Run) -> None:
         """Forget every queued item of a run and of the runs within it."""
-        self._notes = deque(n for n in self._notes if n.kind != "item" or not n.run.within(run))
+        self._notes = deque(n for n in self._notes if n.kind not in ("item", "stage") or not n.run.within(run))
         self._room.unpark_all()
 
     def untaken(self, run: Run) -> bool:

@@ -16,9 +16,8 @@ Reason = Literal["done", "interrupted", "error", "timeout"]
 C = TypeVar("C", bound=type)
 
 # The types that the protocol itself uses: an event class may not be called like one.
-OWN_TYPES = frozenset(
-    {"text", "transcript", "audio", "json", "error", "interrupted", "ready", "pong", "turn.started", "turn.ended"}
-)
+OWN_TYPES = frozenset({"text", "transcript", "audio", "json", "stage", "error", "interrupted", "ready", "pong"})
+OWN_TYPES |= {"turn.started", "turn.ended"}
 
 
 @attrs.frozen
@@ -34,7 +33,8 @@ class Event:
     """One thing that a turn tells its client.
 
     `type` is the protocol's word: `turn.started`, `text`, `transcript`, `audio`, `json`, the name of a declared
-    event class, `error`, `interrupted`, `turn.ended`. `seq` counts a turn's events from 0 without gaps, in the
+    event class, `stage` (in a turn with a timeline: `item` is what the stage is doing), `error`, `interrupted`,
+    `turn.ended`. `seq` counts a turn's events from 0 without gaps, in the
     order in which the client takes them; `t` is the time it came about, in seconds since the turn began.
     """
 

@@ -19,7 +19,8 @@ __all__ = ["Instrument", "watched"]
 class Instrument:
     """An observer. Override what you need; every method must return at once and not raise.
 
-    `turn` has `.user` and `.id`; times are trio's clock (`trio.current_time()`), to be read when called.
+    `turn` has `.user` and `.id`; where a stage is named it is that stage's own view, and has `.run` too. Times are
+    trio's clock (`trio.current_time()`), to be read when called.
     """
 
     def turn_started(self, turn: Any) -> None: ...

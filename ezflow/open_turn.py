@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -81,6 +81,7 @@ class OpenTurn:
         inbox: Inbox[Any] | None,
         sink: Sink,
         live: bool,
+        instruments: Sequence[Instrument],
     ) -> None:
         self.id = 0
         self.finished = False
@@ -94,6 +95,7 @@ class OpenTurn:
         self._guard = guard
         self._guards: dict[int, list[Callable[[object], None]]] = {}
         self._live = live
+        self._instruments = instruments
         self._doors = Doors(flow) if live else None
         self._give, self._take = channel(limits.capacity)
         self._inbox = _Feed(self._take if inbox is None else inbox)
@@ -253,7 +255,7 @@ class OpenTurn:
             turn_id,
             Ear(turn_id, limits.ear),
             self._options,
-            limits.instruments,
+            self._instruments,
             limits.cleanup_s,
             limits.capacity,
             self._doors,

@@ -15,6 +15,7 @@ from .open_turn import OpenTurn
 from .place import Place
 from .request import entry_index, read_options
 from .stage import Stage, map_stages
+from .timeline import Timeline
 
 __all__ = ["Session"]
 
@@ -62,26 +63,32 @@ class Session:
         entry: int | str = 0,
         options: Mapping[str, Any] | None = None,
         show: Collection[str] = (),
+        timeline: bool = False,
     ) -> OpenTurn:
         """One item through the flow from `entry` on: `async for event in session.turn("hello")`.
 
-        `show`: stages that are shown in this turn besides those that the flow shows. It starts when it
-        is first awaited. Leave the loop early under `async with session.turn(...) as events:` to end the turn there
-        and then.
+        `show`: stages that are shown in this turn besides those that the flow shows. `timeline`: its events also
+        tell what each stage is doing. It starts when it is first awaited. Leave the loop early under
+        `async with session.turn(...) as events:` to end the turn there and then.
         Raises: EntryError; InputError for options that do not fit; ItemTypeError for an item that does not.
         """
-        turn = self._make(entry, options, Single(item), Sink(), show)
+        turn = self._make(entry, options, Single(item), Sink(), show, timeline=timeline)
         turn.check_item(item)
         return turn
 
     def live(
-        self, *, entry: int | str = 0, options: Mapping[str, Any] | None = None, show: Collection[str] = ()
+        self,
+        *,
+        entry: int | str = 0,
+        options: Mapping[str, Any] | None = None,
+        show: Collection[str] = (),
+        timeline: bool = False,
     ) -> OpenTurn:
         """A turn that is fed as it runs: `async with session.live() as live: await live.send(audio)`.
 
         Until `end`, what is fed or taken keeps it alive: `turn_s` counts from the last of it.
         """
-        return self._make(entry, options, None, Sink(), show, live=True)
+        return self._make(entry, options, None, Sink(), show, live=True, timeline=timeline)
 
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none. Raises: StageStuck."""
@@ -99,6 +106,7 @@ class Session:
         sink: Sink,
         show: Collection[str] = (),
         live: bool = False,
+        timeline: bool = False,
     ) -> OpenTurn:
         index = entry_index(entry, self._stages)
         flow = cut(self._flow, index, len(self._stages))
@@ -106,4 +114,6 @@ class Session:
         if show:
             flow = map_stages(flow, lambda stage: attrs.evolve(stage, is_shown=stage.is_shown or stage.name in show))
         read = read_options(options or {}, self._stages)
-        return OpenTurn(self, self.place.limits, self.place.begin, flow, read, self._guard, inbox, sink, live)
+        limits = self.place.limits
+        observers = (*limits.instruments, Timeline()) if timeline else limits.instruments
+        return OpenTurn(self, limits, self.place.begin, flow, read, self._guard, inbox, sink, live, observers)

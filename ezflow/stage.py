@@ -47,7 +47,7 @@ class Stage(Flow[Any, Any]):
         """Run the module on one turn's stream; an error of its own comes out as a StageError with its name."""
         view = turn.at(self.name)
         state = turn.state
-        take, give = watched(inbox, outbox, state.instruments, state, self.name)
+        take, give = watched(inbox, outbox, state.instruments, view, self.name)
         if self.guard is not None:
             take = _GuardedInbox(take, self.guard)
         if self.is_shown or self.module.form is None or self.module.form.takes_turn:
@@ -55,7 +55,7 @@ class Stage(Flow[Any, Any]):
         if self.out_guard is not None:
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
-        state.enter(self.name)
+        state.enter(view)
         try:
             await self.module.run(take, give, view)
             view.answered()
@@ -70,7 +70,7 @@ class Stage(Flow[Any, Any]):
             failure = error
             raise StageError(self.name, [error]) from error
         finally:
-            state.leave(self.name, failure)
+            state.leave(view, failure)
             inbox.close()
             outbox.close()
 

@@ -99,16 +99,16 @@ class TurnState:
         if self.joins is not None:
             self.joins.add(flow, join)
 
-    def enter(self, stage: str) -> None:
+    def enter(self, view: Turn) -> None:
         """A stage begins to work in this turn."""
-        self.present.append(stage)
+        self.present.append(view.stage)
         for instrument in self.instruments:
-            instrument.stage_started(self, stage)
+            instrument.stage_started(view, view.stage)
 
-    def leave(self, stage: str, error: BaseException | None) -> None:
-        self.present.remove(stage)
+    def leave(self, view: Turn, error: BaseException | None) -> None:
+        self.present.remove(view.stage)
         for instrument in self.instruments:
-            instrument.stage_ended(self, stage, error)
+            instrument.stage_ended(view, view.stage, error)
 
     def clock(self) -> float:
         return trio.current_time() - self.began
@@ -315,7 +315,7 @@ class Turn:
         answer = self._answer if isinstance(item, str) else None
         await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item, exchange=answer))
         for instrument in state.instruments:
-            instrument.replied(state, self.stage, item)
+            instrument.replied(self, self.stage, item)
 
     def remember(self, asked: str) -> None:
         """From here on, what this stage gives is the answer to `asked`.

@@ -25,6 +25,7 @@ FLOORS = {
     **dict.fromkeys(["convert", "ear"], 2),
     "turn": 3,
     "flow": 4,
+    "timeline": 4,
     **dict.fromkeys(["combine.around", "combine.each", "combine.route", "modules", "target"], 5),
     "server": 5,  # `serve` alone: it imports the server when it is called
     **dict.fromkeys(["opening", "stage"], 6),

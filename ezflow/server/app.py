@@ -12,10 +12,11 @@ from werkzeug.routing import RequestRedirect
 
 from ..service import Service
 from .config import Settings
-from .describe import describe
+from .describe import describe, flow_description
 from .edges import Edges
 from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
+from .playground import playground
 from .replies import REFUSED, answer, refusal
 from .socket import socket
 from .turns import turns
@@ -39,9 +40,10 @@ def create_app(
     probes = Probes(services.values(), settings.probe_s, nursery)
     first = next(iter(services))
     for name, service in services.items():
-        own = (turns(service, settings, edges), describe(service))
+        description = flow_description(service, name, services)
+        own = (turns(service, settings, edges), describe(description))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
-        live = socket(service, settings, edges, stopping)
+        live = socket(service, description, settings, edges, stopping)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
             for routes in own:
                 edges.register(routes, prefix, "own")
@@ -50,6 +52,8 @@ def create_app(
             edges.register(live, prefix, "socket")
             of = [service] if prefix else services.values()
             edges.register(health(of, probes, edges), prefix, "all")
+    if settings.playground:
+        edges.register(playground(), "", "all")
 
     async def refuse(error: Exception) -> Response:
         return refused(error) if edges.audience == "ezpipe" else refusal(error)

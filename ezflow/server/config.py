@@ -66,8 +66,8 @@ class Settings(Limits):
     kept after the last request. `quiet_s`: how long a socket without a turn may send nothing. `grace_s`: how long
     running turns may go on after SIGTERM. `probe_s`: how long a module's health probe may take.
 
-    `instruments`: what observes its turns. `greeting`: what `POST /awake` says. `request`: the body of
-    `POST /input`, an attrs class that derives from `EZPipeRequest`.
+    `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
+    `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
     """
 
     host: str = "127.0.0.1"
@@ -86,6 +86,7 @@ class Settings(Limits):
     quiet_s: float = attrs.field(default=600.0, validator=bounded(0, above=True))
     grace_s: float = attrs.field(default=5.0, validator=bounded(0))
     probe_s: float = attrs.field(default=2.0, validator=bounded(0, above=True))
+    playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
 

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_args
 
 import msgspec
 from quart import Blueprint, Response
 
 from ..items import Audio, Utterance
+from ..open_turn import has_latest
 from ..ports import show
 from ..service import Service
 from ..stage import Stage, heads
+from ..timeline import Doing
 from .replies import answer
 
 __all__ = ["describe", "events_schema", "flow_description", "request_schema"]
 
 
-def describe(service: Service) -> Blueprint:
+def describe(description: Mapping[str, Any]) -> Blueprint:
     """The route that describes a flow."""
     routes = Blueprint("describe", __name__)
 
     @routes.get("/flow")
     async def get_flow() -> Response:
-        return answer(flow_description(service))
+        return answer(description)
 
     return routes
 
 
-def flow_description(service: Service) -> dict[str, Any]:
-    """The stages with their types, the joins, and a Mermaid drawing."""
+def flow_description(service: Service, name: str, flows: Collection[str]) -> dict[str, Any]:
+    """The stages with their types, the joins, and a Mermaid drawing; the flow's name among those of its server.
+
+    `live`: is it for a conversation, each new item ending the run before (`Latest`)?
+    """
     return {
+        "name": name,
+        "flows": [*flows],
+        "live": has_latest(service.flow),
         "stages": [
             {
                 "index": stage.index,
                 "name": stage.name,
                 "in": show(stage.in_type),
                 "out": show(stage.out_type),
+                "takes": _takes(stage),
                 "shown": stage.is_shown,
                 "options": stage.module.options_key or stage.name if stage.module.options else None,
                 "doc": (type(stage.module).__doc__ or "").strip().partition("\n")[0],
@@ -78,6 +88,7 @@ def request_schema(service: Service) -> dict[str, Any]:
                 "additionalProperties": False,
                 "properties": dict(zip(classes, schemas, strict=True)),
             },
+            "timeline": {"type": "boolean", "default": False},
         },
         "$defs": definitions,
     }
@@ -95,6 +106,8 @@ def events_schema(service: Service) -> dict[str, Any]:
         # Over a WebSocket `bytes` stands for `data`: the sound follows as a binary frame of that length.
         "audio": (audio | {"data": text | {"contentEncoding": "base64"}, "bytes": count}, ["stage", *audio]),
         "json": ({"data": {}}, ["stage", "data"]),
+        # In a turn with a timeline: what the stage is doing.
+        "stage": ({"state": {"enum": [*get_args(Doing)]}}, ["stage", "state"]),
         "error": (error, [*error]),
         "interrupted": ({}, ["run"]),
         "turn.ended": ({"reason": {"enum": reasons}}, ["reason"]),
@@ -116,13 +129,21 @@ def events_schema(service: Service) -> dict[str, Any]:
 
 
 def _input_schema(stage: Stage) -> dict[str, Any]:
-    types = str(show(stage.in_type)).split(" | ")
-    if Audio.__name__ in types or Utterance.__name__ in types:
+    takes = _takes(stage)
+    if takes == "audio":
         return {
             "type": "string",
             "contentEncoding": "base64",
             "description": "A WAV, or PCM16 at 16 kHz, mono (for entry 0; another entry takes what its stage does).",
         }
-    if types == ["str"]:
+    if takes == "text":
         return {"type": "string"}
     return {"description": show(stage.in_type)}
+
+
+def _takes(stage: Stage) -> Literal["text", "audio", "json"]:
+    """What a client gives a stage: text, sound, or any other JSON value."""
+    types = str(show(stage.in_type)).split(" | ")
+    if Audio.__name__ in types or Utterance.__name__ in types:
+        return "audio"
+    return "text" if types == ["str"] else "json"

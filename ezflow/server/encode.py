@@ -41,6 +41,8 @@ def as_dict(event: Event) -> dict[str, Any]:
         record |= {"error": event.error.name, "message": event.error.message}
     elif event.reason is not None:
         record["reason"] = event.reason
+    elif event.type == "stage":
+        record["state"] = event.item
     elif event.type not in ("turn.started", "interrupted"):
         record |= _item(event.item)
     return record

@@ -47,6 +47,7 @@ class Start:
     entry: int | str = 0
     options: dict[str, Any] = attrs.field(factory=dict)
     format: Format = Format()
+    timeline: bool = False
 
 
 @attrs.frozen

@@ -97,6 +97,8 @@ async def _serve(
                 urls = await nursery.start(serving)
                 listening.set()
                 say(f"Listening on {urls[0]} (Ctrl+C to stop)")
+                if settings.playground:
+                    say(f"Playground: {urls[0]}/")
                 task_status.started(urls[0])
         except ExceptionGroup as group:
             refused = [error for error in flat(group) if isinstance(error, OSError)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -27,7 +27,6 @@ from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads
 from .config import Settings
-from .describe import flow_description
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
@@ -47,7 +46,9 @@ STARTS = 4
 LAST_WORDS_S = 1.0
 
 
-def socket(service: Service, settings: Settings, edges: Edges, stopping: trio.Event) -> Blueprint:
+def socket(
+    service: Service, description: Mapping[str, Any], settings: Settings, edges: Edges, stopping: trio.Event
+) -> Blueprint:
     """The WebSocket route of a flow. When `stopping` is set, every socket is closed with 1001."""
     routes = Blueprint("socket", __name__)
 
@@ -63,7 +64,7 @@ def socket(service: Service, settings: Settings, edges: Edges, stopping: trio.Ev
         except Refused as error:
             await websocket.close(1008, _reason(error))
         else:
-            await _serve(service, user, settings.quiet_s, edges, stopping)
+            await _serve(service, description, user, settings.quiet_s, edges, stopping)
 
     return routes
 
@@ -81,10 +82,17 @@ def _reason(error: BaseException) -> str:
     return str(error).encode()[:123].decode(errors="ignore")
 
 
-async def _serve(service: Service, user: str, quiet_s: float, edges: Edges, stopping: trio.Event) -> None:
+async def _serve(
+    service: Service,
+    description: Mapping[str, Any],
+    user: str,
+    quiet_s: float,
+    edges: Edges,
+    stopping: trio.Event,
+) -> None:
     try:
         async with service.session(user) as session, trio.open_nursery() as nursery:
-            conversation = Conversation(service, session, edges)
+            conversation = Conversation(service, description, session, edges)
             nursery.start_soon(conversation.write)
             nursery.start_soon(conversation.perform)
             nursery.start_soon(conversation.read)
@@ -126,8 +134,9 @@ class Live:
 class Conversation:
     """One socket: what its client sends and is told, in one session."""
 
-    def __init__(self, service: Service, session: Session, edges: Edges) -> None:
+    def __init__(self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges) -> None:
         self._service = service
+        self._description = description
         self._session = session
         self._edges = edges
         self._live: Live | None = None
@@ -154,7 +163,7 @@ class Conversation:
 
     async def write(self) -> None:
         """Send what there is to say, in order: the only place that sends."""
-        ready = {"type": "ready", "session": self._session.user, "flow": flow_description(self._service)}
+        ready = {"type": "ready", "session": self._session.user, "flow": self._description}
         with self._writing:
             await websocket.send(encoder.encode(ready).decode())
             async for frames in self._said:
@@ -237,7 +246,7 @@ class Conversation:
         if self._leaving:
             raise TurnClosedError("the server is shutting down: no turn begins any more.")
         self._edges.admit(self._session.user)
-        turn = self._session.live(entry=start.entry, options=start.options)
+        turn = self._session.live(entry=start.entry, options=start.options, timeline=start.timeline)
         stages = self._service.stages
         flow = cut(self._service.flow, entry_index(start.entry, stages), len(stages))
         assert flow is not None

@@ -36,6 +36,7 @@ class TurnRequest:
     input: Any
     entry: int | str = 0
     options: dict[str, Any] = attrs.field(factory=dict)
+    timeline: bool = False
 
 
 @attrs.frozen
@@ -89,7 +90,7 @@ async def _lines(
     try:
         async with (
             service.session(body.user) as session,
-            session.turn(item, entry=body.entry, options=body.options) as events,
+            session.turn(item, entry=body.entry, options=body.options, timeline=body.timeline) as events,
         ):
             told = Event(type="", turn=events.id, seq=-1, t=0.0)
             # The handler takes this one: a generator that has begun runs its `finally` when the client goes away,

@@ -45,8 +45,8 @@ PAUSE_S = 1.0  # ends an utterance, with some to spare
 
 
 @pytest.fixture
-def live(url: str) -> str:
-    return f"{url}/live"
+def live(voice_url: str) -> str:
+    return f"{voice_url}/live"
 
 
 async def ask(client: Client, question: str) -> None:

@@ -61,8 +61,8 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
 
 
-def test_a_spoken_question_is_answered_in_text_and_sound(url):
-    events = turn(url, user="ann", input=spoken("How many legs does a spider have?"))
+def test_a_spoken_question_is_answered_in_text_and_sound(voice_url):
+    events = turn(voice_url, user="ann", input=spoken("How many legs does a spider have?"))
     assert words(final(events)) == words("How many legs does a spider have?")
     assert len(texts(events)) > 2
     assert "eight" in words("".join(texts(events)))
@@ -71,40 +71,40 @@ def test_a_spoken_question_is_answered_in_text_and_sound(url):
     assert events[-1]["reason"] == "done"
 
 
-def test_the_first_sound_of_a_long_answer_comes_before_its_last_text(url):
-    events = turn(url, user="bob", input=spoken("Tell me about the ocean in five sentences."))
+def test_the_first_sound_of_a_long_answer_comes_before_its_last_text(voice_url):
+    events = turn(voice_url, user="bob", input=spoken("Tell me about the ocean in five sentences."))
     kinds = [event["type"] for event in events]
     last_text = len(kinds) - 1 - kinds[::-1].index("text")
     assert kinds.index("audio") < last_text
     assert kinds.count("audio") > 1
 
 
-def test_a_recorded_human_voice_is_understood_and_answered(url):
+def test_a_recorded_human_voice_is_understood_and_answered(voice_url):
     from moonshine_voice.utils import get_assets_path
 
     recording = (get_assets_path() / "beckett.wav").read_bytes()
-    events = turn(url, user="cy", input=base64.b64encode(recording).decode())
+    events = turn(voice_url, user="cy", input=base64.b64encode(recording).decode())
     assert {"ever", "tried", "failed", "try", "again"} <= set(words(final(events)))
     assert events[-1]["reason"] == "done"
     assert any(event["type"] == "audio" for event in events)
 
 
-def test_text_may_enter_at_the_language_model(url):
-    events = turn(url, user="di", input="What is the capital of France?", entry="local_llm")
+def test_text_may_enter_at_the_language_model(voice_url):
+    events = turn(voice_url, user="di", input="What is the capital of France?", entry="local_llm")
     assert "paris" in words("".join(texts(events)))
     assert "paris" in words(heard(events))
 
 
-def test_a_recording_posted_to_the_live_flow_is_cut_into_utterances_and_answered(url):
-    events = turn(f"{url}/live", user="eve", input=spoken("How many legs does a spider have?"))
+def test_a_recording_posted_to_the_live_flow_is_cut_into_utterances_and_answered(voice_url):
+    events = turn(f"{voice_url}/live", user="eve", input=spoken("How many legs does a spider have?"))
     assert words(final(events)) == words("How many legs does a spider have?")
     runs = {event["run"] for event in events if event["type"] == "audio"}
     assert len(runs) == 1
     assert events[-1]["reason"] == "done"
 
 
-def test_a_spoken_conversation_is_answered_and_can_be_interrupted(url):
-    command = [sys.executable, str(EXAMPLES / "talk.py"), f"{url.replace('http', 'ws')}/live/ws?user=talk"]
+def test_a_spoken_conversation_is_answered_and_can_be_interrupted(voice_url):
+    command = [sys.executable, str(EXAMPLES / "talk.py"), f"{voice_url.replace('http', 'ws')}/live/ws?user=talk"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "after `interrupted`: 0" in done.stdout

@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ezflow import EzflowError, FlowError, Module, Turn, module
+from ezflow import EzflowError, FlowError, Latest, Module, Turn, module
 from ezflow.server.config import Settings
-from ezflow.testing import FakeASR, FakeLLM, FakeTTS
+from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
 
 
 @attrs.frozen
@@ -22,6 +22,14 @@ class Tuned(Module[str, str]):
 
     async def process(self, text: str, turn: Turn) -> str:
         return f"{text} at {turn.options[LLMOptions].temperature}"
+
+
+@module
+class Counted(Module[str | int, int]):
+    """Gives the length of a text, and numbers as they are."""
+
+    async def process(self, item: str | int, turn: Turn) -> int:
+        return item if isinstance(item, int) else len(item)
 
 
 async def test_flow_lists_stages_and_edges_and_draws_them(serving):
@@ -89,3 +97,13 @@ def test_a_public_host_must_be_asked_for():
         Settings(host="0.0.0.0")
     assert Settings(host="0.0.0.0", insecure=True).bind == "0.0.0.0:3421"
     assert Settings(host="::1").bind == "[::1]:3421"
+
+
+async def test_flow_says_which_flow_it_is_and_what_its_stages_take(serving):
+    voice = FakeASR() >> FakeLLM() >> Counted()
+    async with serving({"voice": voice, "live": FakeVAD() >> Latest(voice)}) as server:
+        _, first = await server.json("GET", "/flow")
+        _, live = await server.json("GET", "/live/flow")
+    assert (first["name"], first["flows"], first["live"]) == ("voice", ["voice", "live"], False)
+    assert (live["name"], live["flows"], live["live"]) == ("live", ["voice", "live"], True)
+    assert [stage["takes"] for stage in live["stages"]] == ["audio", "audio", "text", "json"]

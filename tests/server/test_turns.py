@@ -263,7 +263,7 @@ async def test_several_flows_each_have_a_prefix_and_the_first_the_root_too(servi
         for path, said in (("/turns", "You said x."), ("/voice/turns", "You said x."), ("/live/turns", "live x")):
             events = await server.turn(path, user="ann", input="x", entry=0 if "live" in path else 1)
             assert "".join(event["text"] for event in events if event["type"] == "text") == said
-        assert len(server.said) == 3  # two reports and the URL
+        assert len(server.said) == 4  # two reports and the URL
 
 
 async def test_the_reply_of_an_item_without_a_json_form_is_an_error_of_its_stage(serving):

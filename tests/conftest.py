@@ -1,4 +1,4 @@
-"""One server with the voice example for all tests of this folder."""
+"""One server with the voice example for all tests that speak to real models over a real socket."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-VOICE = Path(__file__).parents[2] / "examples" / "voice.py"
+VOICE = Path(__file__).parents[1] / "examples" / "voice.py"
 
 
-@pytest.fixture(scope="package")
-def url() -> Iterator[str]:
+@pytest.fixture(scope="session")
+def voice_url() -> Iterator[str]:
     """The URL of `ezflow serve examples/voice.py`, a process of its own."""
     command = [sys.executable, "-m", "ezflow", "serve", str(VOICE), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:

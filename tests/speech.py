@@ -1,4 +1,4 @@
-"""Sound for the tests of the voice example, and a client that sends it in a live turn over the WebSocket."""
+"""Sound for the tests with real models, and a client that sends it in a live turn over the WebSocket."""
 
 from __future__ import annotations
 
