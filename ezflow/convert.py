@@ -9,11 +9,12 @@ import base64
 from collections.abc import Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, override
 from cattrs.preconf.msgspec import MsgspecJsonConverter, make_converter
 
 from .errors import InputError
@@ -34,9 +35,29 @@ def converter() -> MsgspecJsonConverter:
     for plain in PLAIN:
         made.register_structure_hook(plain, _strict)
     made.register_structure_hook_func(_is_plain_union, _strict_union)
+    made.register_structure_hook_func(_is_literal, _one_of)
+    made.register_structure_hook_factory(attrs.has, _structured_by_field)
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
+
+
+def _structured_by_field(cls: Any, made: Any) -> Any:
+    """How an attrs class is structured: a field's bounds are checked with the field, so that the error has its path."""
+
+    def bounded(field: attrs.Attribute[Any]) -> Any:
+        def hook(value: Any, annotation: Any) -> Any:
+            structured = made.structure(value, annotation)
+            assert field.validator is not None
+            field.validator(None, field, structured)
+            return structured
+
+        return override(struct_hook=hook)
+
+    # A validator of a class's own may look at its other fields, which are not there yet: it is left to the class.
+    checked = [f for f in attrs.fields(cls) if type(f.validator).__module__ == attrs.validators.ge.__module__]
+    hooks: dict[str, Any] = {field.name: bounded(field) for field in checked}
+    return make_dict_structure_fn(cls, made, _cattrs_forbid_extra_keys=True, **hooks)
 
 
 def _strict(value: Any, cls: type) -> Any:
@@ -59,6 +80,18 @@ def _strict_union(value: Any, annotation: Any) -> Any:
         return float(value)
     if type(value) not in members:
         raise TypeError(f"{_brief(value)} was given, but {show(annotation)} is needed")
+    return value
+
+
+def _is_literal(annotation: Any) -> bool:
+    origin: Any = get_origin(annotation)
+    return origin is Literal
+
+
+def _one_of(value: Any, annotation: Any) -> Any:
+    known = get_args(annotation)
+    if not any(value == one and type(value) is type(one) for one in known):
+        raise TypeError(f"{_brief(value)} was given, but {' or '.join(map(repr, known))} is needed")
     return value
 
 

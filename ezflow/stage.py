@@ -72,7 +72,8 @@ class Stage(Flow[Any, Any]):
         finally:
             state.leave(view, failure)
             inbox.close()
-            outbox.close()
+        # Not when it has failed: to a stage that gathers, that would look like the end of what there is to gather.
+        outbox.close()
 
     def _raise_own(self, group: BaseExceptionGroup[BaseException]) -> None:
         leaves = [leaf for leaf in flat(group) if not isinstance(leaf, ReceiverGone)]

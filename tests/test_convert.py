@@ -35,6 +35,7 @@ class Options:
     voices: dict[str, Voice] = attrs.field(factory=dict)
     mode: Literal["fast", "good"] = "fast"
     colour: Colour = Colour.RED
+    top_k: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
 
 
 def test_an_object_becomes_its_class():
@@ -69,6 +70,10 @@ def test_an_instance_is_taken_as_it_is():
         ({"stop": ["a", 2]}, "options.stop[1]", "2 was given, but str is needed"),
         ({"voice": {"name": 3}}, "options.voice.name", "3 was given, but str is needed"),
         ({"voice": {}}, "options.voice.name", "missing"),
+        ({"mode": "quick"}, "options.mode", "'quick' was given, but 'fast' or 'good' is needed"),
+        ({"mode": ["fast"]}, "options.mode", "['fast'] was given, but 'fast' or 'good' is needed"),
+        ({"top_k": 0}, "options.top_k", "must be >= 1: 0"),
+        ({"top_k": "a"}, "options.top_k", "'a' was given, but int | None is needed"),
         ({"voices": {"x": {"name": None}}}, "options.voices['x'].name", "None was given, but str is needed"),
         ({"hotness": 1}, "options.hotness", "unknown; known here: temperature, tokens"),
         ({"voice": {"name": "a", "pitch": 1}}, "options.voice.pitch", "unknown; known here: name, speed"),
@@ -85,7 +90,7 @@ def test_what_does_not_fit_is_named_with_its_path(given, path, problem):
     assert str(caught.value) == f"{path}: {caught.value.problem}"
 
 
-@pytest.mark.parametrize("given", [{"mode": "quick"}, {"colour": "blue"}, {"stop": 5}, {"voices": 5}, {"voice": "ann"}])
+@pytest.mark.parametrize("given", [{"colour": "blue"}, {"stop": 5}, {"voices": 5}, {"voice": "ann"}])
 def test_other_misfits_are_input_errors_below_the_options(given):
     with pytest.raises(InputError) as caught:
         structure(given, Options, "options")
@@ -205,6 +210,7 @@ def test_items_go_out_as_plain_values():
         "stop": ["a"],
         "voice": {"name": "ann", "speed": 1.0},
         "loud": False,
+        "top_k": None,
         "voices": {},
         "mode": "fast",
         "colour": "red",

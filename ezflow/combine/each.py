@@ -26,10 +26,10 @@ async def each(
             out = Counting(outbox)
             await one(item, out, turn)
             if out.gone:
-                return
+                break
     finally:
         inbox.close()
-        outbox.close()
+    outbox.close()
 
 
 async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:

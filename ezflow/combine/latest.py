@@ -53,7 +53,7 @@ class Latest(Around[In, Out]):
                     nursery.start_soon(self._one, current, item, out, turn.within(current))
         finally:
             inbox.close()
-            outbox.close()
+        outbox.close()
 
     async def _one(self, run: Run, item: Any, outbox: Outbox[Out], turn: Turn) -> None:
         try:

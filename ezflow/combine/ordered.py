@@ -53,14 +53,14 @@ class Ordered(Around[In, Out]):
                     nursery.start_soon(self._one, item, give, slots, turn)
             finally:
                 inbox.close()
-                lanes_in.close()
+            lanes_in.close()
 
     async def _one(self, item: Any, lane: Sender[Any], slots: trio.Semaphore, turn: Turn) -> None:
         try:
             await once(self.flow, item, lane, turn.heard_by(_Lane(lane)))
         finally:
-            lane.close()
             slots.release()
+        lane.close()
 
 
 class _Lane:
@@ -85,4 +85,4 @@ async def _release(lanes: Inbox[Inbox[Any]], outbox: Outbox[Any], turn: Turn, al
         all_of_it.cancel()  # nobody takes the outputs any more: what is still at work is at work for nobody
     finally:
         lanes.close()
-        outbox.close()
+    outbox.close()
