@@ -8,7 +8,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ["ezflow", "stdlib_modules", "examples", "tests", "noxfile.py"]
+CODE = ["ezflow", "stdlib_modules", "examples", "tests", "docs/conf.py", "noxfile.py"]
 
 
 def check_style(session: nox.Session) -> None:
@@ -49,7 +49,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def serve(session: nox.Session) -> None:
     """The voice agent of examples/voice.py; `nox -s serve -- --port 8000` passes options on."""
-    session.install("-e", ".[speech,embedded]")
+    session.install("-e", ".[speech,embedded,client]")
     session.run("ezflow", "models", "pull")
     session.run("ezflow", "serve", "examples/voice.py", *session.posargs)
 
@@ -70,6 +70,7 @@ def autobahn(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Every code block of the README and of docs/ is run."""
+    """The pages as a site in docs/_build, where each reference must lead somewhere; and all their code blocks run."""
     session.install("-e", ".[dev]")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-E", "docs", "docs/_build")
     session.run("pytest", "tests/docs", *session.posargs)

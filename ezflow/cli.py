@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | modules | new | models`.
+"""The command line: `ezflow serve | check | graph | talk | modules | new | models`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -7,10 +7,12 @@ A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 1
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .errors import EzflowError, FlowError, SettingsError
@@ -78,6 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--format", choices=["text", "mermaid"], default="text")
     graph.set_defaults(run=_graph)
 
+    talk = commands.add_parser("talk", help="talk to a server: type questions, pipe them, or give a WAV")
+    talk.add_argument("url", metavar="URL", help="where it is, with a flow's name if need be: http://HOST:3421/voice")
+    talk.add_argument("wav", nargs="?", type=Path, metavar="FILE.wav", help="a spoken question (default: type or pipe)")
+    talk.add_argument("--user", help="whose turns they are (default: a name for this conversation)")
+    talk.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds the token for the server (also: EZFLOW_TOKEN)"
+    )
+    talk.add_argument("--entry", type=_entry, help="the stage that is asked, by name or index (default: one that fits)")
+    talk.add_argument("--options", type=_object, default={}, metavar="JSON", help="""'{"LLM": {"temperature": 0.2}}'""")
+    talk.add_argument("--save", type=Path, metavar="FILE.wav", help="keep the answer's sound (of more: -2, -3)")
+    talk.add_argument("--no-timeline", dest="timeline", action="store_false", help="only what is said")
+    talk.set_defaults(run=_talk)
+
     modules = commands.add_parser("modules", help="list the modules that are installed, or those of a folder")
     modules.add_argument("folder", nargs="*", type=Path, help="a folder or a file (default: all installed packages)")
     modules.set_defaults(run=_modules)
@@ -141,6 +156,33 @@ def _graph(options: argparse.Namespace) -> int:
             print(f"%% {name}" if options.format == "mermaid" else f"{name}:")
         print(report.mermaid() if options.format == "mermaid" else report.drawing)
     return 0
+
+
+def _talk(options: argparse.Namespace) -> int:
+    import trio
+
+    from .client import Client
+    from .talk import Talk
+    from .talk.token import token_of
+
+    client = Client(options.url, user=options.user, token=token_of(options.token_file))
+    talk = Talk(client, options.entry, options.options, options.wav, options.save, options.timeline)
+    return trio.run(talk.run)
+
+
+def _entry(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object. Raises: argparse.ArgumentTypeError."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("a JSON object is needed, by the stages' keys")
+    return value
 
 
 def _modules(options: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ FLOORS = {
     "cli": 12,
     "__main__": 13,
 }
-PACKAGES = {"server": 11, "client": 11, "testing": 11}
+PACKAGES = {"server": 11, "client": 11, "testing": 11, "talk": 12}
 PUBLIC = [
     "Audio",
     "DefinitionError",
@@ -87,6 +87,8 @@ PUBLIC = [
     "serve",
     "timeout",
 ]
+CLIENT = ["BlockingClient", "BlockingLive", "BlockingTurn", "Client", "ClientError", "Closed", "ConnectFailed"]
+CLIENT += ["Format", "Live", "ProtocolError", "Received", "Refused", "Unread"]
 TESTING = ["Conformance", "ConformanceError", "Failing", "FakeASR", "FakeLLM", "FakeTTS", "FakeVAD", "Pause"]
 TESTING += ["check_module", "collect"]
 
@@ -213,3 +215,14 @@ def test_the_public_names_of_the_test_kit_are_these():
 
     assert ezflow.testing.__all__ == TESTING
     assert all(hasattr(ezflow.testing, name) for name in TESTING)
+
+
+def test_the_public_names_of_the_client_are_these():
+    import ezflow.client
+
+    assert ezflow.client.__all__ == CLIENT
+    assert all(hasattr(ezflow.client, name) for name in CLIENT)
+
+
+def test_importing_the_client_loads_neither_its_libraries_nor_the_server():
+    assert loaded_by("import ezflow.client") & {"httpcore2", "trio_websocket", "anyio", "quart", "hypercorn"} == set()

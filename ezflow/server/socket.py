@@ -122,8 +122,17 @@ class Live:
         self.inputs = Inputs()
         self.over = False
         self.interrupted = trio.Event()
+        # What is fed after an interrupt is for after it.
+        self.resumed = trio.Event()
+        self.resumed.set()
         self.unwanted = trio.Event()
         self.finished = trio.Event()
+
+    def interrupt(self) -> None:
+        """Have the running reply stopped."""
+        if self.resumed.is_set():
+            self.resumed = trio.Event()
+        self.interrupted.set()
 
     def close(self) -> None:
         """Nothing that comes is for this turn any more."""
@@ -217,7 +226,7 @@ class Conversation:
                 if self._live is None or self._live.over:
                     await self._say.send(('{"type":"interrupted","turn":null}',))  # as `POST /interrupt` says it
                 else:
-                    self._live.interrupted.set()
+                    self._live.interrupt()
             case Played(turn, seq, ms):
                 # A report on an earlier turn comes too late: what was said in it is history.
                 if self._live is not None and self._live.turn.id == turn:
@@ -286,10 +295,13 @@ class Conversation:
             live.interrupted = trio.Event()
             if not await live.turn.interrupt():  # nothing was at work: no event of the turn will say so
                 await self._say.send((f'{{"type":"interrupted","turn":{live.turn.id}}}',))
+            if not live.interrupted.is_set():
+                live.resumed.set()
 
     async def _feed(self, live: Live) -> None:
         try:
             async for item, entry in live.inputs:
+                await live.resumed.wait()
                 try:
                     await live.turn.send(item, entry)
                 except (EntryError, ItemTypeError) as error:

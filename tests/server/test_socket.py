@@ -20,7 +20,7 @@ from ezflow.server.app import create_app
 from ezflow.server.config import Settings
 from ezflow.server.guard import GuardedConfig, serve
 from ezflow.service import open_flows
-from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ezflow.testing import Failing, FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
 
 WITHIN_S = 10
 SILENCE = bytes(320)
@@ -468,6 +468,19 @@ async def test_interrupt_without_a_combinator_stops_the_item_at_work():
             assert texts(await client.until("text")) == ["On"]
             await client.send("interrupt")
             assert (await client.event())["type"] == "interrupted"
+
+
+@pytest.mark.parametrize("around", [lambda flow: flow, Latest], ids=["flow", "latest"])
+async def test_what_is_sent_right_after_an_interrupt_is_not_interrupted_with_it(around):
+    flow = around(Pause(0) >> FakeLLM("On {}.", each_s=LONG_S))
+    async with serving_sockets(flow) as server, server.client() as client:
+        await client.send("start")
+        await client.send("input", data="one")
+        await client.until("text")
+        for _ in range(50):
+            await client.send("interrupt")
+            await client.send("input", data="another")
+            assert types(await client.until("text")) == ["interrupted", "text"]
 
 
 async def test_interrupt_is_seen_while_inputs_are_backed_up():

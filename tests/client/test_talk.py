@@ -1,0 +1,374 @@
+"""`ezflow talk`, as a person or a script runs it: a process, its output, files and exit code; also at a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from stages import Hears, Seen, Talks
+
+from ezflow import Audio, Latest, Module, Progress, Turn, module
+from ezflow.events import Event
+from ezflow.talk.recording import Recording
+from ezflow.talk.timeline import Chart
+from ezflow.testing import Failing, FakeLLM, FakeTTS
+
+TOKEN = "a-token-of-more-than-16"
+VOICE = Hears() >> FakeLLM(reply="You said {}.").shown() >> FakeTTS()
+# Makes the terminal that it is given the one that Ctrl+C is typed at.
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "ezflow", "talk", *sys.argv[1:]])
+"""
+
+
+async def talk(*arguments: object, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "ezflow", "talk", *map(str, arguments)]
+    with trio.fail_after(30):
+        return await trio.run_process(
+            command,
+            stdin=stdin,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> Path:
+    path = tmp_path / "question.wav"
+    path.write_bytes(Audio(bytes(3200), 16_000).to_wav())
+    return path
+
+
+async def test_piped_lines_are_a_turn_each_and_only_answers_go_to_standard_output(serving):
+    async with serving(VOICE) as server:
+        done = await talk(server.url, "--no-timeline", stdin="one\n\n  two  \ndrei äöü".encode())
+    assert done.stdout.decode() == "You said one.\nYou said two.\nYou said drei äöü.\n"
+    assert done.stderr == b""
+    assert done.returncode == 0
+
+
+async def test_a_wav_is_a_question_as_argument_or_piped(serving, question):
+    async with serving(VOICE) as server:
+        given = await talk(server.url, question)
+        piped = await talk(server.url, stdin=question.read_bytes())
+    for done in (given, piped):
+        assert done.returncode == 0
+        assert done.stdout == b"You said 1600 at 16000 Hz in 1.\n"
+        assert b"heard: a question" in done.stderr
+        assert b"\x1b" not in done.stderr
+
+
+async def test_the_timeline_has_a_lane_for_each_stage_and_the_figures(serving):
+    async with serving(VOICE) as server:
+        done = await talk(server.url, stdin=b"hello\n")
+    lines = done.stderr.decode().splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["0", "fake_llm", "fake_tts"]
+    assert "*" in lines[1]
+    assert ". waits  = works" in lines[3]
+    assert lines[4].startswith("first text 0.")
+    assert "of sound, done after" in lines[4]
+
+
+async def test_the_sound_of_each_answer_is_saved(serving, tmp_path):
+    async with serving(VOICE) as server:
+        done = await talk(server.url, "--save", tmp_path / "answer.wav", stdin=b"a\nbc\n")
+    first, second = Audio.from_wav(tmp_path / "answer.wav"), Audio.from_wav(tmp_path / "answer-2.wav")
+    assert (first.rate_hz, first.duration_s) == (24_000, pytest.approx(0.5, abs=0.1))
+    assert second.duration_s == pytest.approx(first.duration_s + 0.05)
+    assert done.stderr.decode().count("saved: ") == 2
+
+
+async def test_an_error_names_its_stage_and_the_exit_code_is_1(serving):
+    async with serving(FakeLLM().shown() >> Failing("no more")) as server:
+        done = await talk(server.url, stdin=b"hello\n")
+    assert b"error in failing: RuntimeError: no more" in done.stderr
+    assert b"error after 0." in done.stderr
+    assert done.returncode == 1
+
+
+async def test_what_is_refused_or_not_there_exits_with_1_and_says_why(serving):
+    async with serving(VOICE, tokens=(f"{TOKEN} ann",)) as server:
+        refused = await talk(server.url, stdin=b"hello\n")
+        assert b"a token is needed" in refused.stderr
+        wrong = await talk(server.url, "--user", "bob", stdin=b"hello\n", EZFLOW_TOKEN=TOKEN)
+        assert b"does not stand for user 'bob'" in wrong.stderr
+        entry = await talk(server.url, "--user", "ann", "--entry", "nowhere", stdin=b"hello\n", EZFLOW_TOKEN=TOKEN)
+        assert b"Entry nowhere does not exist" in entry.stderr
+    gone = await talk(server.url, stdin=b"hello\n")
+    assert b"Is `ezflow serve` running there?" in gone.stderr
+    for done in (refused, wrong, entry, gone):
+        assert done.returncode == 1
+        assert done.stdout == b""
+        assert b"Traceback" not in done.stderr
+        assert TOKEN.encode() not in done.stderr
+
+
+async def test_a_token_comes_from_a_file_or_the_environment(serving, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"# mine\n\n{TOKEN} ann\n")
+    async with serving(FakeLLM(), tokens=(f"{TOKEN} ann",)) as server:
+        from_file = await talk(server.url, "--user", "ann", "--token-file", file, stdin=b"hello\n")
+        from_environment = await talk(server.url, "--user", "ann", stdin=b"hello\n", EZFLOW_TOKEN=TOKEN)
+    for done in (from_file, from_environment):
+        assert (done.returncode, done.stdout) == (0, b"You said hello.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["127.0.0.1:3421"], "a server's URL is needed"),
+        (["http://a:secret@127.0.0.1"], "a token goes to"),
+        (["http://127.0.0.1", "--options", "[]"], "a JSON object is needed"),
+        (["http://127.0.0.1", "--options", "{"], "not JSON"),
+        (["http://127.0.0.1", "--token-file", "nowhere"], "cannot be read"),
+        (["http://127.0.0.1", "--token-file", os.devnull], "holds no token"),
+        (["http://127.0.0.1", "--user", ""], "a user's name"),
+        (["http://127.0.0.1", __file__], "not a WAV of PCM samples"),
+        ([], "URL"),
+    ],
+)
+async def test_a_wrong_command_line_exits_with_2_and_says_what_is_needed(arguments, said):
+    done = await talk(*arguments)
+    assert said in done.stderr.decode()
+    assert "secret" not in done.stderr.decode()
+    assert done.returncode == 2
+
+
+async def test_a_question_that_no_stage_takes_is_refused_before_it_is_sent(serving, question):
+    async with serving(FakeLLM()) as server:
+        done = await talk(server.url, question)
+    assert b"no stage of fake_llm takes sound" in done.stderr
+    assert done.returncode == 2
+
+
+@module
+class Sums(Module[list[int], int]):
+    async def process(self, numbers: list[int], turn: Turn) -> int:
+        await turn.reply(Progress("adding"))
+        return sum(numbers)
+
+
+async def test_a_line_is_json_for_a_stage_that_takes_json(serving):
+    async with serving(Sums()) as server:
+        done = await talk(server.url, "--no-timeline", stdin=b"[1, 2]\n")
+        words = await talk(server.url, stdin=b"one, two\n")
+    assert (done.stdout, done.stderr) == (b"3\n", b"sums: adding\n")
+    assert b"input[0]: " in words.stderr
+    assert words.returncode == 1
+
+
+async def test_options_and_entry_reach_the_server(serving):
+    async with serving(FakeLLM() >> FakeLLM(reply="{}?")) as server:
+        done = await talk(server.url, "--entry", "1", "--no-timeline", stdin=b"hm\n")
+        assert done.stdout == b"hm?\n"
+        refused = await talk(server.url, "--options", '{"x": {}}', stdin=b"hm\n")
+        assert b"options.x: no stage answers to it" in refused.stderr
+
+
+async def test_a_flow_that_listens_live_answers_one_question_too(serving):
+    async with serving({"voice": VOICE, "live": Latest(VOICE)}) as server:
+        done = await talk(f"{server.url}/live", stdin=b"hello\n")
+    assert done.stdout == b"You said hello.\n"
+
+
+async def test_a_reader_that_leaves_ends_it_quietly(serving):
+    async with serving(FakeLLM(reply="word " * 50_000)) as server:
+        command = f"{sys.executable} -m ezflow talk {server.url} | head -c 10"
+        done = await trio.run_process(["sh", "-c", command], stdin=b"x\n", capture_stdout=True, capture_stderr=True)
+    assert done.stdout == b"word word "
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+class Terminal:
+    """A person at a terminal: types, and reads what is on it."""
+
+    def __init__(self, end: trio.lowlevel.FdStream, process: trio.Process) -> None:
+        self._end = end
+        self._process = process
+        self.seen = b""
+
+    async def type(self, keys: str) -> None:
+        await self._end.send_all(keys.encode())
+
+    async def until(self, shown: str) -> str:
+        """What has come up to and with `shown`; that is read no more."""
+        while shown.encode() not in self.seen:
+            self.seen += await self._end.receive_some()
+        before, _, self.seen = self.seen.partition(shown.encode())
+        return before.decode() + shown
+
+    async def left(self) -> int:
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def terminal(*arguments: object) -> AsyncIterator[Terminal]:
+    import pty
+
+    master, slave = pty.openpty()
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", AT_TERMINAL, *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    os.close(slave)
+    try:
+        async with trio.lowlevel.FdStream(master) as end:
+            with trio.fail_after(20):
+                yield Terminal(end, process)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+@module
+class Lingers(Module[str, str]):
+    """Takes its time to leave."""
+
+    seen: Seen
+
+    async def process(self, text: str, turn: Turn) -> str:
+        try:
+            await turn.reply("begun ")
+            await trio.sleep_forever()
+        finally:
+            with turn.cleanup():
+                await self.seen.left.wait()
+        return text
+
+
+needs_a_terminal = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX terminal")
+
+
+@needs_a_terminal
+async def test_at_a_terminal_ctrl_c_interrupts_the_answer_and_ctrl_d_leaves(serving):
+    async with serving({"voice": Talks(Seen())}) as server, terminal(server.url) as person:
+        assert "talks. Ctrl+C interrupts" in await person.until("> ")
+        await person.type("hello\n")
+        await person.until("hello\r\n")
+        await person.until("hello ")
+        await person.type("\x03")
+        assert "the turn ended: interrupted" in await person.until("> ")
+        await person.type("again\n")
+        await person.until("again\r\n")
+        await person.until("again ")
+        await person.type("\x03")
+        assert "interrupted after" in await person.until("> ")
+        await person.type("\x04")
+        assert await person.left() == 0
+
+
+@needs_a_terminal
+async def test_at_a_terminal_a_second_ctrl_c_leaves_and_so_does_one_at_the_prompt(serving):
+    seen = Seen()
+    async with serving(Lingers(seen)) as server:
+        async with terminal(server.url) as person:
+            await person.until("> ")
+            await person.type("hello\n")
+            await person.until("begun")
+            await person.type("\x03")
+            await person.until("Ctrl+C again leaves")
+            await person.type("\x03")
+            assert await person.left() == 130
+        seen.left.set()
+        async with terminal(server.url) as person:
+            await person.until("> ")
+            await person.type("\x03")
+            assert await person.left() == 130
+
+
+@needs_a_terminal
+async def test_at_a_terminal_what_is_understood_so_far_is_written_over(serving, question):
+    async with serving(VOICE) as server, terminal(server.url, question) as person:
+        shown = await person.until("done after")
+        assert "... a\r\x1b[2Kheard: a question\r\n" in shown
+        assert await person.left() == 0
+
+
+@needs_a_terminal
+async def test_a_models_text_does_not_steer_the_terminal(serving):
+    async with serving(FakeLLM(reply="\x1b[2Jboo\x07").shown()) as server, terminal(server.url) as person:
+        await person.until("> ")
+        await person.type("hello\n")
+        shown = await person.until("done after")
+        assert "[2Jboo" in shown
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
+
+
+@needs_a_terminal
+async def test_at_a_terminal_a_refusal_does_not_end_the_conversation(serving):
+    async with serving(FakeLLM(), rate_per_s=0.001, rate_burst=1) as server, terminal(server.url) as person:
+        await person.until("> ")
+        await person.type("one\n")
+        await person.until("> ")
+        await person.type("two\n")
+        assert "asks too often" in await person.until("> ")
+        await person.type("\x04")
+        assert await person.left() == 0
+
+
+def stage(t: float, name: str, state: str) -> Event:
+    return Event(type="stage", turn=1, seq=0, t=t, stage=name, item=state)
+
+
+def test_a_lane_shows_what_a_stage_did_when():
+    chart = Chart()
+    for event in (
+        stage(0.0, "llm", "waiting"),
+        stage(0.0, "tts", "waiting"),
+        stage(2.0, "llm", "working"),
+        stage(4.0, "llm", "first"),
+        stage(4.0, "tts", "working"),
+        stage(6.0, "llm", "blocked"),
+        stage(8.0, "llm", "done"),
+        Event(type="interrupted", turn=1, seq=1, t=9.0, run=1),
+        Event(type="turn.ended", turn=1, seq=2, t=10.0, reason="done"),
+    ):
+        chart.take(event)
+    assert list(chart.lines(["asr", "llm", "tts"], 24)) == [
+        "    0 s          10.00 s",
+        "llm ....====*===####| !",
+        "tts ........==========!=",
+        "    . waits  = works  * first output  # waits for room  | done  x failed  ! interrupted",
+        "done after 10.00 s",
+    ]
+
+
+def test_a_turn_without_stages_has_its_figures_alone():
+    chart = Chart()
+    assert list(chart.lines(["llm"], 80)) == ["broken off after 0.00 s"]
+
+
+def test_sound_of_another_stage_or_rate_has_a_file_of_its_own(tmp_path):
+    recording = Recording(tmp_path / "a.wav")
+    for turn in range(2):
+        for name, rate_hz in (("tts", 8000), ("other", 8000), ("tts", 24_000), ("tts", 8000)):
+            sound = Audio(bytes(2 * (turn + 1)), rate_hz)
+            recording.take(Event(type="audio", turn=1, seq=0, t=0.0, stage=name, item=sound))
+        recording.end()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a-2-other-8000.wav",
+        "a-2-tts-24000.wav",
+        "a-2.wav",
+        "a-other-8000.wav",
+        "a-tts-24000.wav",
+        "a.wav",
+    ]
+    assert Audio.from_wav(tmp_path / "a-2.wav").samples == 4
+    assert recording.end() == []
