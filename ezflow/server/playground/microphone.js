@@ -1,7 +1,7 @@
 /**
- * The AudioWorklet processor of `Microphone` (sound.js): what the device hears, as frames of 32 ms at 16 kHz mono PCM16.
+ * The AudioWorklet processor of `Microphone` (sound.js): what the device hears, at 16 kHz, mono.
  *
- * Each frame is posted as an ArrayBuffer of 512 samples. Runs in the audio thread, in blocks of 128 samples.
+ * It posts frames of 32 ms: an ArrayBuffer of 512 samples of PCM16 each. Runs in the audio thread, in blocks of 128 samples.
  */
 
 import { Stream } from "./resampler.js";

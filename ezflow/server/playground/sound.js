@@ -303,7 +303,8 @@ class Strand {
 }
 
 function channelOf(pcm, channel, channels) {
-  return Float32Array.from({ length: Math.floor(pcm.length / channels) }, (_, n) => pcm[n * channels + channel] / 32768);
+  const length = Math.floor(pcm.length / channels);
+  return Float32Array.from({ length }, (_, n) => pcm[n * channels + channel] / 32768);
 }
 
 /** Milliseconds. */

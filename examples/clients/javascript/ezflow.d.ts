@@ -1,0 +1,1 @@
+../../../ezflow/server/playground/ezflow.d.ts

@@ -1,0 +1,1 @@
+../../../ezflow/server/playground/sound.d.ts
