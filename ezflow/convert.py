@@ -45,19 +45,23 @@ def converter() -> MsgspecJsonConverter:
 def _structured_by_field(cls: Any, made: Any) -> Any:
     """How an attrs class is structured: a field's bounds are checked with the field, so that the error has its path."""
 
-    def bounded(field: attrs.Attribute[Any]) -> Any:
+    def hook_of(field: attrs.Attribute[Any], checks: list[Any]) -> Any:
         def hook(value: Any, annotation: Any) -> Any:
             structured = made.structure(value, annotation)
-            assert field.validator is not None
-            field.validator(None, field, structured)
+            for check in checks:
+                check(None, field, structured)
             return structured
 
         return override(struct_hook=hook)
 
-    # A validator of a class's own may look at its other fields, which are not there yet: it is left to the class.
-    checked = [f for f in attrs.fields(cls) if type(f.validator).__module__ == attrs.validators.ge.__module__]
-    hooks: dict[str, Any] = {field.name: bounded(field) for field in checked}
+    hooks = {field.name: hook_of(field, checks) for field in attrs.fields(cls) if (checks := _plain_checks(field))}
     return make_dict_structure_fn(cls, made, _cattrs_forbid_extra_keys=True, **hooks)
+
+
+def _plain_checks(field: attrs.Attribute[Any]) -> list[Any]:
+    """The validators of attrs' own. One that a class brings may look at its other fields: it is left to the class."""
+    validators = getattr(field.validator, "_validators", (field.validator,))
+    return [check for check in validators if type(check).__module__ == attrs.validators.ge.__module__]
 
 
 def _strict(value: Any, cls: type) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, get_args
 
+import attrs
 import msgspec
 from quart import Blueprint, Response
 
@@ -67,6 +68,9 @@ def request_schema(service: Service) -> dict[str, Any]:
         if stage.module.options is not None
     }
     schemas, definitions = msgspec.json.schema_components(classes.values(), ref_template="#/$defs/{name}")
+    for cls in classes.values():
+        for field in attrs.fields(cls):
+            definitions[cls.__name__]["properties"][field.name] |= dict(_bounds(field.validator))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "TurnRequest",
@@ -126,6 +130,16 @@ def events_schema(service: Service) -> dict[str, Any]:
         "title": "Event",
         "oneOf": [*known, declared | {"description": "An event class that a module declares: its name, its fields."}],
     }
+
+
+def _bounds(validator: Any) -> Iterator[tuple[str, float]]:
+    """What attrs' own validators (`ge(1)`, `optional(lt(2))`, a list of them) say of a number, in a schema's words."""
+    words = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
+    if (compared := getattr(validator, "compare_op", None)) in words:
+        yield words[compared], validator.bound
+    inner = [getattr(validator, "validator", None), *getattr(validator, "_validators", ())]
+    for one in filter(None, inner):
+        yield from _bounds(one)
 
 
 def _input_schema(stage: Stage) -> dict[str, Any]:

@@ -95,6 +95,10 @@ class Edges:
         """Has the asker shown a token, or is none needed?"""
         return not self._settings.tokens or g.get("token") is not None
 
+    def unauthorized(self, how: str) -> Unauthorized:
+        """What to say to an asker whom it does not know; `how`: the way to show a token."""
+        return Unauthorized("this token is none of the server's." if g.offered else f"a token is needed: {how}")
+
     @property
     def audience(self) -> Audience:
         """Whom the route is for that is asked for."""
@@ -107,7 +111,7 @@ class Edges:
         if request.method == "OPTIONS":
             return Response(b"", 204, {"Allow": METHODS})
         if not (self.knows or audience == "all" or (audience == "ezpipe" and self._is_trusted())):
-            raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
+            raise self.unauthorized("send the header `Authorization: Bearer TOKEN`.")
         if audience == "own":
             self.admit_all(request.args.getlist("user"), counts=False)
         if self.stopping and request.method == "POST" and not request.path.endswith("/interrupt"):
@@ -119,7 +123,7 @@ class Edges:
         self._refuse_foreign(websocket)
         if audience != "socket":  # which says it by its closing code
             if not self.knows:
-                raise Unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`.")
+                raise self.unauthorized("send the header `Authorization: Bearer TOKEN`.")
             self.admit_all(websocket.args.getlist("user"))
 
     async def _finish(self, response: Response) -> Response:
@@ -142,6 +146,7 @@ class Edges:
         if scheme.lower() != "bearer":  # a browser's WebSocket can send no such header
             offered = asked.headers.get("Sec-WebSocket-Protocol", "").split(",")
             secret = next((part.strip()[6:] for part in offered if part.strip().startswith("token.")), "")
+        g.offered = bool(secret.strip())
         g.token = tokens.find(self._settings.tokens, secret.strip())
         g.audience = next((self._audiences[name] for name in asked.blueprints if name in self._audiences), "own")
         return self.audience

@@ -30,7 +30,7 @@ from .config import Settings
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
-from .replies import REFUSED, BadRequest, Refused, TooManyRequests, Unauthorized
+from .replies import REFUSED, BadRequest, Refused, TooManyRequests
 
 __all__ = ["socket"]
 
@@ -71,7 +71,7 @@ def socket(
 
 def _check(user: str, edges: Edges) -> None:
     if not edges.knows:
-        raise Unauthorized(f"a token is needed: offer the subprotocols {SUBPROTOCOL}, token.TOKEN")
+        raise edges.unauthorized(f"offer the subprotocols {SUBPROTOCOL}, token.TOKEN")
     if not 1 <= len(user) <= USER_CHARS:
         raise BadRequest(f"/ws?user=NAME is needed, of 1 to {USER_CHARS} characters")
     edges.admit(user)

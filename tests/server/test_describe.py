@@ -24,6 +24,20 @@ class Tuned(Module[str, str]):
         return f"{text} at {turn.options[LLMOptions].temperature}"
 
 
+@attrs.frozen
+class BoundedOptions:
+    speed: float = attrs.field(default=1.0, validator=[attrs.validators.ge(0.5), attrs.validators.lt(2.0)])
+    top_k: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+
+
+@module(options=BoundedOptions)
+class Bounded(Module[str, str]):
+    """Has options with bounds."""
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+
 @module
 class Counted(Module[str | int, int]):
     """Gives the length of a text, and numbers as they are."""
@@ -57,6 +71,18 @@ async def test_schema_follows_the_stages_options(serving):
         reference = schema["properties"]["options"]["properties"]["LLM"]["$ref"]
         options = schema["$defs"][reference.rpartition("/")[2]]
         assert options["properties"]["temperature"] == {"type": "number", "default": 0.7}
+
+
+async def test_the_schema_tells_the_bounds_of_an_option(serving):
+    async with serving(Bounded()) as server:
+        _, schema = await server.json("GET", "/schema?of=turns")
+        status, refused = await server.json(
+            "POST", "/turns", {"user": "ann", "input": "hi", "options": {"bounded": {"speed": 3}}}
+        )
+    properties = schema["$defs"]["BoundedOptions"]["properties"]
+    assert properties["speed"] == {"type": "number", "default": 1.0, "minimum": 0.5, "exclusiveMaximum": 2.0}
+    assert properties["top_k"]["minimum"] == 1
+    assert (status, refused["path"]) == (422, "options.bounded.speed")
 
 
 async def test_the_events_are_described(serving):

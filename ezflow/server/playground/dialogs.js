@@ -37,8 +37,7 @@ export function showUser(user) {
 
 /** Ask for a token, saying why; `refused` is the one that was shown, if there was one. */
 export function askForToken(user, refused, reason) {
-  const isOther = !reason.startsWith("a token is needed"); // as which user, say
-  const again = `The token was refused${isOther ? `: ${reason}` : ". Look whether all of it is there."}`;
+  const again = `The token was refused: ${reason}`;
   const first = "This server asks for a token. Whoever runs it can give you one.";
   byId("token-reason").textContent = refused ? again : first;
   byId("token").value = "";
