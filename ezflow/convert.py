@@ -6,6 +6,7 @@ Strict: nothing is coerced ("5" is no int), an unknown key is an error, and each
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import cache
 from types import NoneType, UnionType
@@ -14,14 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError
-from cattrs.gen import make_dict_structure_fn, override
 from cattrs.preconf.msgspec import MsgspecJsonConverter, make_converter
 
 from .errors import InputError
 from .items import Audio, Utterance
 from .ports import show
 
-__all__ = ["decode", "structure", "unstructure"]
+__all__ = ["decode", "structure", "union_members", "unstructure"]
 
 PLAIN = (int, float, str, bool)
 # What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
@@ -36,32 +36,9 @@ def converter() -> MsgspecJsonConverter:
         made.register_structure_hook(plain, _strict)
     made.register_structure_hook_func(_is_plain_union, _strict_union)
     made.register_structure_hook_func(_is_literal, _one_of)
-    made.register_structure_hook_factory(attrs.has, _structured_by_field)
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
-
-
-def _structured_by_field(cls: Any, made: Any) -> Any:
-    """How an attrs class is structured: a field's bounds are checked with the field, so that the error has its path."""
-
-    def hook_of(field: attrs.Attribute[Any], checks: list[Any]) -> Any:
-        def hook(value: Any, annotation: Any) -> Any:
-            structured = made.structure(value, annotation)
-            for check in checks:
-                check(None, field, structured)
-            return structured
-
-        return override(struct_hook=hook)
-
-    hooks = {field.name: hook_of(field, checks) for field in attrs.fields(cls) if (checks := _plain_checks(field))}
-    return make_dict_structure_fn(cls, made, _cattrs_forbid_extra_keys=True, **hooks)
-
-
-def _plain_checks(field: attrs.Attribute[Any]) -> list[Any]:
-    """The validators of attrs' own. One that a class brings may look at its other fields: it is left to the class."""
-    validators = getattr(field.validator, "_validators", (field.validator,))
-    return [check for check in validators if type(check).__module__ == attrs.validators.ge.__module__]
 
 
 def _strict(value: Any, cls: type) -> Any:
@@ -74,12 +51,12 @@ def _strict(value: Any, cls: type) -> Any:
 
 
 def _is_plain_union(annotation: Any) -> bool:
-    members = _members(annotation)
+    members = union_members(annotation)
     return len(members) > 1 and set(members) <= {*PLAIN, NoneType}
 
 
 def _strict_union(value: Any, annotation: Any) -> Any:
-    members = _members(annotation)
+    members = union_members(annotation)
     if type(value) is int and float in members and int not in members:
         return float(value)
     if type(value) not in members:
@@ -106,7 +83,7 @@ def decode(payload: Any, in_type: Any) -> Any:
     takes Audio; anything else is structured by cattrs.
     Raises: InputError with the path and what is needed.
     """
-    members = _members(in_type)
+    members = union_members(in_type)
     if in_type is Any or object in members or Any in members:
         return payload
     if isinstance(payload, str):
@@ -180,6 +157,12 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
         return [(_under(path, error.path), error.problem)]  # from a class's own validator
     if isinstance(error, KeyError):
         return [(path, "missing")]
+    # What a validator of attrs' own raises names the field, or holds it.
+    message, field = (*error.args, "", None)[:2]
+    if isinstance(field, attrs.Attribute):
+        return [(_under(path, field.name), message)]
+    if named := re.match(r"'(\w+)' must ", str(error)):
+        return [(_under(path, named[1]), str(error))]
     return [(path, str(error) or f"{show(cls)} is needed")]
 
 
@@ -197,9 +180,10 @@ def unstructure(item: object) -> Any:
     return converter().unstructure(item)
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def union_members(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; of any other annotation, itself."""
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(member for part in get_args(annotation) for member in _members(part))
+        return tuple(member for part in get_args(annotation) for member in union_members(part))
     return (annotation,)
 
 

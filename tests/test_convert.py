@@ -22,7 +22,7 @@ class Colour(enum.Enum):
 @attrs.frozen
 class Voice:
     name: str
-    speed: float = 1.0
+    speed: float = attrs.field(default=1.0, validator=attrs.validators.lt(5))
 
 
 @attrs.frozen
@@ -36,6 +36,9 @@ class Options:
     mode: Literal["fast", "good"] = "fast"
     colour: Colour = Colour.RED
     top_k: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    speed: float = attrs.field(default=1.0, validator=[attrs.validators.ge(0.5), attrs.validators.le(2)])
+    language: str = attrs.field(default="en", validator=attrs.validators.matches_re("[a-z]+"))
+    size: float = attrs.field(default=1.0, converter=abs, validator=attrs.validators.ge(0))
 
 
 def test_an_object_becomes_its_class():
@@ -50,6 +53,10 @@ def test_an_object_becomes_its_class():
     made = structure(given, Options, "options.LLM")
     assert made == Options(1.0, 10, ("a", "b"), Voice("ann"), False, {"x": Voice("bob", 0.5)}, "good")
     assert type(made.temperature) is float
+
+
+def test_a_bound_holds_for_what_a_field_converts_to():
+    assert structure({"size": -1.0}, Options, "options").size == 1.0
 
 
 def test_an_instance_is_taken_as_it_is():
@@ -73,6 +80,9 @@ def test_an_instance_is_taken_as_it_is():
         ({"mode": "quick"}, "options.mode", "'quick' was given, but 'fast' or 'good' is needed"),
         ({"mode": ["fast"]}, "options.mode", "['fast'] was given, but 'fast' or 'good' is needed"),
         ({"top_k": 0}, "options.top_k", "must be >= 1: 0"),
+        ({"speed": 3}, "options.speed", "must be <= 2: 3"),
+        ({"language": "EN"}, "options.language", "'language' must match regex '[a-z]+' ('EN' doesn't)"),
+        ({"voice": {"name": "ann", "speed": 9}}, "options.voice.speed", "must be < 5: 9"),
         ({"top_k": "a"}, "options.top_k", "'a' was given, but int | None is needed"),
         ({"voices": {"x": {"name": None}}}, "options.voices['x'].name", "None was given, but str is needed"),
         ({"hotness": 1}, "options.hotness", "unknown; known here: temperature, tokens"),
@@ -211,6 +221,9 @@ def test_items_go_out_as_plain_values():
         "voice": {"name": "ann", "speed": 1.0},
         "loud": False,
         "top_k": None,
+        "speed": 1.0,
+        "language": "en",
+        "size": 1.0,
         "voices": {},
         "mode": "fast",
         "colour": "red",

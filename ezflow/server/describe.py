@@ -9,6 +9,7 @@ import attrs
 import msgspec
 from quart import Blueprint, Response
 
+from ..convert import union_members
 from ..items import Audio, Utterance
 from ..open_turn import has_latest
 from ..ports import show
@@ -68,9 +69,11 @@ def request_schema(service: Service) -> dict[str, Any]:
         if stage.module.options is not None
     }
     schemas, definitions = msgspec.json.schema_components(classes.values(), ref_template="#/$defs/{name}")
-    for cls in classes.values():
+    for cls, schema in zip(classes.values(), schemas, strict=True):
+        # msgspec gives classes of one name longer ones.
+        properties = definitions[schema["$ref"].removeprefix("#/$defs/")]["properties"]
         for field in attrs.fields(cls):
-            definitions[cls.__name__]["properties"][field.name] |= dict(_bounds(field.validator))
+            properties[field.name] |= dict(_bounds(field.validator))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "TurnRequest",
@@ -157,7 +160,7 @@ def _input_schema(stage: Stage) -> dict[str, Any]:
 
 def _takes(stage: Stage) -> Literal["text", "audio", "json"]:
     """What a client gives a stage: text, sound, or any other JSON value."""
-    types = str(show(stage.in_type)).split(" | ")
-    if Audio.__name__ in types or Utterance.__name__ in types:
+    types = union_members(stage.in_type)
+    if Audio in types or Utterance in types:
         return "audio"
-    return "text" if types == ["str"] else "json"
+    return "text" if types == (str,) else "json"

@@ -28,7 +28,9 @@ async def test_its_files_are_served(serving, name, kind):
         assert (file.status, file.headers["content-type"].partition(";")[0]) == (200, kind)
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "nothing.js", "..%2Fapp.py", "%2e%2e/config.py", ".js", "a/b.js"])
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "nothing.js", "..%2Fapp.py", "%2e%2e/config.py", ".js", "a/b.js", 5000 * "a" + ".js"]
+)
 async def test_nothing_else_is(serving, name):
     async with serving(FakeLLM()) as server:
         assert (await server.json("GET", f"/playground/{name}"))[0] == 404

@@ -33,20 +33,20 @@ HEADERS = {
 def playground() -> Blueprint:
     """The page and its files, for everybody: they hold nothing of any flow, and ask for a token where one is needed."""
     routes = Blueprint("playground", __name__)
+    files = {path.name: path for path in FOLDER.iterdir() if path.suffix in KINDS}
 
     @routes.get("/")
     async def get_page() -> Response:
-        return await _file("index.html")
+        return await _file(FOLDER / "index.html")
 
     @routes.get("/playground/<name>")
     async def get_file(name: str) -> Response:
-        return await _file(name)
+        if name not in files:
+            raise NotFound
+        return await _file(files[name])
 
     return routes
 
 
-async def _file(name: str) -> Response:
-    path = FOLDER / name
-    if path.suffix not in KINDS or path.parent != FOLDER or not path.is_file():
-        raise NotFound
+async def _file(path: Path) -> Response:
     return Response(await trio.Path(path).read_bytes(), content_type=KINDS[path.suffix], headers=HEADERS)
