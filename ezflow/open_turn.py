@@ -197,7 +197,15 @@ class OpenTurn:
         if self.finished:
             raise StopAsyncIteration
         state = await self._begun()
-        event = await state.ear.take()
+        return self._taken(state, await state.ear.take())
+
+    def take_nowait(self) -> Event:
+        """The next event, if it is there. Raises: trio.WouldBlock if none is, also when the turn has ended."""
+        if self.finished or self._state is None:
+            raise trio.WouldBlock
+        return self._taken(self._state, self._state.ear.take_nowait())
+
+    def _taken(self, state: TurnState, event: Event) -> Event:
         self._stir()
         if event.type == "turn.ended":
             self.finished = True

@@ -42,6 +42,17 @@ class Waits(Module[str, str]):
 voice = FakeASR() >> FakeLLM("You said {}.").shown() >> FakeTTS()
 
 
+async def test_lines_that_are_ready_together_go_out_together(serving):
+    async with serving(FakeLLM("one two three four five six seven eight")) as server:
+        async with server.request("POST", "/turns", b'{"user": "ann", "input": "hi"}') as response:
+            pieces = []
+            while piece := await response.chunk():
+                pieces.append(piece)
+    assert len(b"".join(pieces).splitlines()) == 10
+    assert len(pieces) < 6
+    assert all(piece.endswith(b"\n") for piece in pieces)
+
+
 async def test_each_event_is_a_line_in_order_with_its_fields(serving):
     async with serving(Announces() >> FakeTTS()) as server:
         events = await server.turn(user="ann", input="hi")
