@@ -227,5 +227,7 @@ def _pull(options: argparse.Namespace) -> int:
     from .weights import DEFAULT_MODEL, progress_bar, pull
 
     pulled = pull(options.name or DEFAULT_MODEL, progress_bar(sys.stderr))
-    print(f"{pulled.path}\nfrom {pulled.source}")
+    print(pulled.path)
+    if pulled.fetched:
+        print(f"fetched from {pulled.source}; it is the file whose SHA-256 is pinned here")
     return 0

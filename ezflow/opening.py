@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from .errors import ModuleOpenError
+from .errors import MissingDependency, ModuleOpenError
 from .modules import FunctionModule, Module
 
 __all__ = ["opened"]
@@ -120,7 +120,8 @@ class _Holder:
             if self._open:
                 when = "could not close" if self._release.is_set() else "failed while open"
             failure = ModuleOpenError(type(self._module).__name__, error, when)
-            log.error("%s", failure, exc_info=error)
+            # What is not installed is said by the message; a traceback would only hide it.
+            log.error("%s", failure, exc_info=None if isinstance(error, MissingDependency) else error)
             news.failed(failure)
         finally:
             self._done.set()

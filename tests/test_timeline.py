@@ -21,6 +21,17 @@ class Words(Module[str, str]):
             yield word
 
 
+@module
+class Slow(Module[str, str]):
+    """Gives words on, one of them after a second."""
+
+    word: str
+
+    async def process(self, text: str, turn: Turn) -> str:
+        await trio.sleep(text == self.word)
+        return text
+
+
 def told(events: list[Any], stage: str) -> list[tuple[float, str]]:
     """What was said of a stage, by the time at which it began."""
     return [(round(e.t, 2), e.item) for e in events if e.type == "stage" and e.stage == stage]
@@ -42,12 +53,23 @@ async def test_a_stage_waits_works_gives_and_is_done(autojump_clock):
     assert told(events, "fake_llm") == [(0, "waiting"), (1, "working"), (1.5, "first"), (1.5, "waiting"), (1.5, "done")]
 
 
-async def test_a_stage_that_streams_works_between_its_inputs(autojump_clock):
+async def test_a_stage_that_is_quick_with_each_item_is_not_told_at_each(autojump_clock):
     events = await one_turn(Words() >> Pause(0.0), "one two three four", timeline=True)
-    assert told(events, "pause") == [(0, "waiting"), (0.02, "working"), (0.02, "first"), (0.08, "done")]
+    assert told(events, "pause") == [
+        (0, "waiting"),
+        (0.02, "working"),
+        (0.02, "first"),
+        (0.02, "waiting"),
+        (0.08, "done"),
+    ]
 
 
-async def test_a_long_wait_between_inputs_is_told_with_the_time_it_began(autojump_clock):
+async def test_a_quick_stage_that_is_slow_for_once_is_told_of(autojump_clock):
+    events = await one_turn(Words() >> Slow("three"), "one two three four", timeline=True)
+    assert told(events, "slow")[3:6] == [(0.02, "waiting"), (0.06, "working"), (1.06, "first")]
+
+
+async def test_after_a_long_wait_a_quick_stage_is_told_of_again(autojump_clock):
     events = await one_turn(Words(0.5) >> Pause(0.0), "one two", timeline=True)
     assert told(events, "pause") == [
         (0, "waiting"),
@@ -56,6 +78,7 @@ async def test_a_long_wait_between_inputs_is_told_with_the_time_it_began(autojum
         (0.5, "waiting"),
         (1.0, "working"),
         (1.0, "first"),
+        (1.0, "waiting"),
         (1.0, "done"),
     ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ezflow import Audio, Module, Turn, module, resource
+from ezflow import Audio, Module, Progress, Turn, module, resource
 
 from ..sound import from_float32
 
@@ -40,8 +40,8 @@ class Hibari(Module[str, Audio]):
     """Says each text, one Audio a sentence as soon as it is made, with the sentence as its `text`.
 
     The first sentence is ready after some 30 ms. A sentence of more than 250 characters comes in several
-    pieces, split at clauses. A text with nothing to say in it (punctuation, emoji, a script other than Latin)
-    gives nothing. A cancelled turn waits for the sentence at work. All turns share one model, which is safe
+    pieces, split at clauses. A text with nothing to say in it (punctuation, emoji)
+    gives nothing; of one in a script other than Latin the client is told so. A cancelled turn waits for the sentence at work. All turns share one model, which is safe
     in several threads; no more of them run than there are processors.
     A voice is a model of its own, so it is chosen here and not by a request. "heart" is in the package;
     another is used if it has been fetched before: opening never downloads.
@@ -68,6 +68,8 @@ class Hibari(Module[str, Audio]):
                 audio = await trio.to_thread.run_sync(self._say, words, speed, limiter=self.threads)
                 if audio.samples:
                     yield audio
+                elif any(map(str.isalpha, words)):
+                    await turn.reply(Progress(f"Hibari speaks English alone: no sound for {words!r}."))
 
     def _load(self) -> hibari.Hibari:
         with self.needs("hibari-tts", extra="speech"):

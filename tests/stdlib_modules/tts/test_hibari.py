@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import ezflow
-from ezflow import Audio
+from ezflow import Audio, Progress
 from ezflow.testing import check_module, collect
 from stdlib_modules.asr.moonshine import Moonshine
 from stdlib_modules.tts.hibari import MAX_CHARS, Hibari
@@ -38,6 +38,14 @@ async def test_each_sentence_is_one_audio_with_its_words() -> None:
 @pytest.mark.parametrize("text", ["", "  \n ", "...", "?!", "—", "😀 👍", "*", "你好", "(", "“”"])
 async def test_text_with_nothing_to_say_gives_nothing(text: str) -> None:
     assert await collect(Hibari(), [text]) == []
+
+
+async def test_a_client_is_told_of_words_that_an_english_voice_cannot_say() -> None:
+    async with Hibari().open() as service, service.session("ann") as session:
+        said = [event async for event in session.turn("你好。")]
+        hello = [event async for event in session.turn("Hello.")]
+    assert [event.item for event in said[1:-1]] == [Progress("Hibari speaks English alone: no sound for '你好。'.")]
+    assert [event.type for event in hello[1:-1]] == ["audio"]
 
 
 async def test_emoji_between_words_are_passed_over() -> None:
