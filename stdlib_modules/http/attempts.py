@@ -39,10 +39,18 @@ async def attempted(ask: Callable[[], Awaitable[T]], retries: int, end: float) -
         after = error.retry_after_s
         return True if after is None else after <= LONGEST_PAUSE_S and after
 
+    try:
+        return await ask()
+    except BackendError as error:
+        failure: BackendError | None = error
+    # Only now, since most requests are answered, and stamina's loop costs as much as one.
     attempts = stamina.retry_context(
         again, attempts=1 + retries, timeout=None, wait_max=LONGEST_PAUSE_S, wait_jitter=0.1
     )
     async for attempt in attempts:
         with attempt:
+            if failure is not None:
+                first, failure = failure, None
+                raise first
             return await ask()
     raise AssertionError("the last attempt's error has been raised")
