@@ -81,12 +81,6 @@ def test_each_line_of_json_is_json(page):
         assert isinstance(json.loads(line), dict)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_each_link_to_a_file_leads_to_one(page):
-    for target in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).is_file(), target
-
-
 def test_no_page_tells_anyone_to_install_the_strangers_library():
     for page in PAGES:
         assert not re.search(r"pip install [\"']?ezflow(?!-trio)", page.read_text(encoding="utf-8"))

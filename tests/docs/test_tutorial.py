@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,21 +15,26 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "tutorial.md"
 PORT = "3421"
 WITHIN_S = 120
+INSTALLS = ({"python3", "-m", "venv"}, {".", ".venv/bin/activate"}, {"pip", "install"})
 
 
 @pytest.mark.model
 def test_a_reader_who_does_what_the_tutorial_says_sees_what_it_says(tmp_path):
-    with Reader(tmp_path).reading() as reader:
+    checkout = tmp_path / "ezflow"
+    checkout.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", checkout)  # tools that run inside a checkout take its settings
+    with Reader(checkout).reading() as reader:
         for language, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
             getattr(reader, language)(text.replace(PORT, reader.port))
     assert reader.compared >= 6
 
 
 class Reader:
-    """Someone who has done the first step, and sits in an empty folder."""
+    """Someone who sits in a checkout, and has installed what the first step says."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,12 +61,14 @@ class Reader:
         (self._folder / name[1]).write_text(text, encoding="utf-8")
 
     def sh(self, text: str) -> None:
-        """Commands; those that install, or are for another time, are left out."""
+        """Commands; those that install are left out."""
         for line in text.splitlines():
             words = shlex.split(line)
-            if text.startswith("python -m venv"):
+            if any(what <= set(words) for what in INSTALLS):
                 continue
-            if words[:2] == ["ezflow", "serve"]:
+            if words[0] == "cd":
+                self._folder = (self._folder / words[1]).resolve(strict=True)
+            elif words[:2] == ["ezflow", "serve"]:
                 self._serve([*words, "--port", self.port])
             else:
                 self._said = self._run(words)
@@ -98,4 +106,6 @@ def _command(words: list[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    """The reader's: she has pytest alone, without the plugins that the checkout's own tests need."""
+    own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | own

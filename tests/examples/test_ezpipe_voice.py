@@ -70,8 +70,7 @@ def decoded(line: dict[str, str]) -> Any:
 
 
 @asynccontextmanager
-async def playing(folder: Path, **llm: Any) -> AsyncIterator[Stage]:
-    (folder / "voices.yaml").write_text(VOICES, encoding="utf-8")
+async def playing(folder: Path, voices: str | None = VOICES, **llm: Any) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         asr = await stack.enter_async_context(FunASRStandIn().serving())
         ollama = await stack.enter_async_context(OllamaStandIn(**llm).serving())
@@ -80,7 +79,11 @@ async def playing(folder: Path, **llm: Any) -> AsyncIterator[Stage]:
         avatar = await stack.enter_async_context(LiveTalkingStandIn(sessions=(319652,)).serving())
         urls = {"FUNASR": asr, "OLLAMA": ollama, "GPT_SOVITS": tts, "DIFY": dify, "LIVETALKING": avatar}
         environment = os.environ | {f"{name}_URL": server.url for name, server in urls.items()}
-        environment |= {"GPT_SOVITS_VOICES": str(folder / "voices.yaml"), "DIFY_API_KEY": KEY}
+        environment["DIFY_API_KEY"] = KEY
+        environment.pop("GPT_SOVITS_VOICES", None)
+        if voices is not None:
+            (folder / "voices.yaml").write_text(voices, encoding="utf-8")
+            environment["GPT_SOVITS_VOICES"] = str(folder / "voices.yaml")
         command = [sys.executable, "-m", "ezflow", "serve", str(EXAMPLE), "--port", "0"]
         process = await trio.lowlevel.open_process(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
@@ -161,6 +164,18 @@ async def test_a_voice_that_nobody_has_is_an_error_line_that_lists_the_known_one
         assert len(errors) == 1
         assert errors[0].startswith("gpt_so_vits: ")
         assert "邻家女孩" in errors[0]
+
+
+async def test_without_a_table_of_its_own_it_speaks_with_the_voices_of_the_sample(tmp_path):
+    async with playing(tmp_path, voices=None) as stage:
+        for voice in ({}, GIRL | {"emotion": "开心"}, {"voice": "narrator"}):
+            answer = await stage.post("/chat/input", user="ann", Input="hi", Entry=2, TTS=voice)
+            assert "error" not in [kind for kind, _ in answer]
+        assert [(body.ref_audio_path, body.text_lang) for body in stage.tts.spoken] == [
+            ("voices/girl/neutral.wav", "zh"),
+            ("voices/girl/happy.wav", "zh"),
+            ("voices/narrator.wav", "en"),
+        ]
 
 
 @pytest.mark.parametrize(
