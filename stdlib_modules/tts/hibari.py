@@ -40,9 +40,9 @@ class Hibari(Module[str, Audio]):
     """Says each text, one Audio a sentence as soon as it is made, with the sentence as its `text`.
 
     The first sentence is ready after some 30 ms. A sentence of more than 250 characters comes in several
-    pieces, split at clauses. A text with nothing to say in it (punctuation, emoji)
-    gives nothing; of one in a script other than Latin the client is told so. A cancelled turn waits for the sentence at work. All turns share one model, which is safe
-    in several threads; no more of them run than there are processors.
+    pieces, split at clauses. A text with nothing to say in it (punctuation, emoji) gives nothing; of one in a script
+    other than Latin the client is told so. A cancelled turn waits for the sentence at work. All turns share one
+    model, which is safe in several threads; no more of them run than there are processors.
     A voice is a model of its own, so it is chosen here and not by a request. "heart" is in the package;
     another is used if it has been fetched before: opening never downloads.
     Takes: str. Gives: Audio, 24 kHz mono.
