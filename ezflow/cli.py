@@ -28,17 +28,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code: int = options.run(options)
     except (TargetError, SettingsError) as error:
-        print(f"ezflow: {error}", file=sys.stderr)
+        _complain(error)
         code = 2
     except FlowError as error:
         print(error.report, file=sys.stderr)
         code = 1
     except (EzflowError, OSError) as error:
-        print(f"ezflow: {error}", file=sys.stderr)
+        _complain(error)
         code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _complain(error: Exception) -> None:
+    from .talk.screen import plain  # an error may hold what a server said, and that must not steer a terminal
+
+    print(f"ezflow: {plain(str(error))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

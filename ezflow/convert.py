@@ -158,9 +158,9 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
     if isinstance(error, KeyError):
         return [(path, "missing")]
     # What a validator of attrs' own raises names the field, or holds it.
-    message, field = (*error.args, "", None)[:2]
-    if isinstance(field, attrs.Attribute):
-        return [(_under(path, field.name), message)]
+    said: tuple[Any, ...] = error.args
+    if len(said) > 1 and isinstance(said[1], attrs.Attribute):
+        return [(_under(path, said[1].name), str(said[0]))]
     if named := re.match(r"'(\w+)' must ", str(error)):
         return [(_under(path, named[1]), str(error))]
     return [(path, str(error) or f"{show(cls)} is needed")]

@@ -31,6 +31,7 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError:
             raise wrong from None
         if parts.scheme not in SCHEMES or not parts.hostname or port == 0 or not parts.netloc.isascii():

@@ -5,25 +5,31 @@
             if event.type == "text":
                 print(event.item, end="", flush=True)
 
-Everything may be called from any thread. Ctrl+C in a call ends the call at once, and leaves the client as it was.
+Everything may be called from any thread; a turn's events are taken by one at a time. Ctrl+C in a call ends the call at
+once, loses no event, and leaves the client as it was.
 """
 
 from __future__ import annotations
 
+import math
+import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
 from copy import copy
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import trio
 
 from ..events import Event
 from ..items import Audio
-from .client import Client, need
-from .errors import ClientError, Unread
+from .client import MAX_MESSAGE, Client, need
+from .errors import Closed, Unread
 from .live import Format, Live
 from .reception import Received
+from .wire import as_json
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -35,13 +41,35 @@ T = TypeVar("T")
 # What a live turn keeps of what its script has not taken: a script that sends takes nothing meanwhile.
 AHEAD_EVENTS = 1024
 AHEAD_BYTES = 32 * 1024 * 1024
+# How long the server may leave what a script says unread, once no more is kept: it may wait for the script to read.
+PATIENCE_S = 1.0
 
 
 class BlockingClient:
     """A `Client` for scripts: the same calls, which wait. See `Client` for its arguments and errors."""
 
-    def __init__(self, url: str = "http://127.0.0.1:3421", **arguments: Any) -> None:
-        self._client = Client(url, **arguments)
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:3421",
+        *,
+        user: str | None = None,
+        token: str | None = None,
+        events: Iterable[type] = (),
+        connect_s: float = 10.0,
+        answer_s: float = 60.0,
+        max_message: int = MAX_MESSAGE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._client = Client(
+            url,
+            user=user,
+            token=token,
+            events=events,
+            connect_s=connect_s,
+            answer_s=answer_s,
+            max_message=max_message,
+            tls=tls,
+        )
         self._thread = _Thread()
 
     @property
@@ -113,6 +141,7 @@ class BlockingTurn:
     def __init__(self, thread: _Thread, turn: Received) -> None:
         self._thread = thread
         self._turn = turn
+        self._events = _Taker(thread, _Held(turn).take)
 
     @property
     def id(self) -> int:
@@ -134,7 +163,7 @@ class BlockingTurn:
         return self
 
     def __next__(self) -> Event:
-        event = self._thread.call(_next, self._turn)
+        event = self._events.next()
         if event is None:
             raise StopIteration
         return event
@@ -152,7 +181,8 @@ class BlockingLive:
         self._thread = thread
         self._live = live
         self._ahead = _Ahead(live)
-        self._stack = ExitStack()
+        self._events = _Taker(thread, self._ahead.take)
+        self._entered = False
 
     @property
     def id(self) -> int:
@@ -164,34 +194,52 @@ class BlockingLive:
         return self._live.flow
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._thread.portal.wrap_async_context_manager(self._ahead.receiving()))
+        try:
+            self._thread.call(self._live.begun)
+            self._entered = True
+            self._thread.begin(self._ahead.fill)
+        except BaseException:  # Ctrl+C too
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._thread.call(self._ahead.leave)
 
     def send(self, data: Any, entry: int | str | None = None) -> None:
         """Feed the turn, waiting while the server is busy; see `Live.send`.
 
         Raises: Unread, if as many events wait as are kept; else as `Live.send`.
         """
-        self._thread.call(self._ahead.send, data, entry)
+        self._say(self._ahead.send, data, entry)
 
     def end(self) -> None:
-        """No more input: the turn runs out."""
-        self._thread.call(self._live.end)
+        """No more input: the turn runs out. Raises: Unread; ClientError."""
+        self._say(self._ahead.say, self._live.end)
 
     def interrupt(self) -> None:
-        """Stop the running reply, and go on listening; an `interrupted` event says when it has stopped."""
-        self._thread.call(self._live.interrupt)
+        """Stop the running reply, and go on listening; an `interrupted` event says when it has stopped.
+
+        Raises: Unread; ClientError.
+        """
+        self._say(self._ahead.say, self._live.interrupt)
 
     def played(self, event: Event, ms: float) -> None:
-        """The listener has heard `ms` of an audio event; see `Live.played`."""
-        self._thread.call(self._live.played, event, ms)
+        """The listener has heard `ms` of an audio event; see `Live.played`. Raises: Unread; ClientError."""
+        self._say(self._ahead.say, self._live.played, event, ms)
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None if none has come within `timeout_s`, or the turn is over. Raises: ClientError."""
-        return self._thread.call(self._ahead.take, timeout_s)
+        self._check()
+        return self._events.next(timeout_s)
+
+    def _say(self, call: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        self._check()
+        self._thread.call(call, *arguments)
+
+    def _check(self) -> None:
+        if not self._entered:
+            raise RuntimeError("a live turn is used in its block: with client.live() as live.")
 
     def __iter__(self) -> Self:
         return self
@@ -221,7 +269,7 @@ class _Thread:
         from anyio.from_thread import start_blocking_portal
 
         if self._portal is not None:
-            raise RuntimeError(f"{client!r} is open already: make one for each use.")
+            raise RuntimeError(f"{client!r} was opened before: make one for each use.")
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("trio"))
             stack.callback(portal.call, portal.stop, True)  # whoever still waits in another thread is sent away
@@ -232,13 +280,68 @@ class _Thread:
         self._stack.close()
         self._portal = None
 
+    def begin(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> Future[T]:
+        """Call an async function in the thread, and do not wait for it."""
+        return self.portal.start_task_soon(function, *arguments)
+
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What an async function gives, called in the thread; KeyboardInterrupt here cancels it there."""
-        future = self.portal.start_task_soon(function, *arguments)
+        # Nothing of the Future is asked here: Ctrl+C inside one of its locks would leave it locked for ever.
+        outcomes: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+        async def told() -> None:
+            try:
+                outcomes.put((await function(*arguments), None))
+            except BaseException as error:
+                outcomes.put((None, error))
+                raise
+
+        future = self.begin(told)
         try:
-            return future.result()
-        finally:
+            result, error = outcomes.get()
+        except KeyboardInterrupt:
             future.cancel()
+            raise
+        if isinstance(error, trio.Cancelled):
+            raise Closed(None, "the client was left") from None
+        if error is not None:
+            raise error
+        return cast(T, result)
+
+
+class _Taker:
+    """Takes events one by one for a script, and counts them.
+
+    `take(count, ...)` gives the event after the first `count`, and gives it again until the count has passed it: what
+    comes for a call that Ctrl+C ends is there for the next.
+    """
+
+    def __init__(self, thread: _Thread, take: Callable[..., Awaitable[Event | None]]) -> None:
+        self._thread = thread
+        self._take = take
+        self._count = 0
+
+    def next(self, *arguments: Any) -> Event | None:
+        event = self._thread.call(self._take, self._count, *arguments)
+        self._count += event is not None  # from here to the script Python heeds no signal
+        return event
+
+
+class _Held:
+    """The event of a turn that its script is taking."""
+
+    def __init__(self, turn: Received) -> None:
+        self._turn = turn
+        self._event: Event | None = None
+        self._count = 0
+        self._lock = trio.Lock()  # a call that Ctrl+C has ended may still be leaving
+
+    async def take(self, taken: int) -> Event | None:
+        async with self._lock:
+            if taken == self._count:
+                self._event = await anext(self._turn, None)
+                self._count += self._event is not None
+            return self._event
 
 
 class _Ahead:
@@ -246,70 +349,80 @@ class _Ahead:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, int]] = deque()
         self._bytes = 0
+        self._taken = 0
         self._over = False
-        self._failure: ClientError | None = None
+        self._failure: Exception | None = None
         self._full = False
-        self._senders: set[trio.CancelScope] = set()
+        self._says: set[trio.CancelScope] = set()
         self._come = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
+        self._filling = trio.CancelScope()
 
-    @asynccontextmanager
-    async def receiving(self) -> AsyncGenerator[None]:
-        async with self._live, trio.open_nursery() as nursery:
-            nursery.start_soon(self._fill)
-            yield
-            nursery.cancel_scope.cancel()
-
-    async def _fill(self) -> None:
+    async def fill(self) -> None:
+        """Receive until the turn is over, or left."""
         try:
-            async for event in self._live:
-                while len(self._events) >= AHEAD_EVENTS or self._bytes >= AHEAD_BYTES:
-                    self._full = True
-                    for scope in self._senders:
-                        scope.cancel()
-                    await self._room.park()
-                self._events.append(event)
-                self._bytes += _size(event)
-                self._come.unpark()
-        except ClientError as error:
+            with self._filling:
+                async for event in self._live:
+                    while len(self._events) >= AHEAD_EVENTS or self._bytes >= AHEAD_BYTES:
+                        self._fills(True)
+                        await self._room.park()
+                    self._events.append((event, _size(event)))
+                    self._bytes += self._events[-1][1]
+                    self._come.unpark_all()
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is for whom takes the events)
             self._failure = error
         finally:
             self._over = True
             self._come.unpark_all()
 
-    async def take(self, timeout_s: float | None) -> Event | None:
+    async def leave(self) -> None:
+        """End the turn, if it is not over."""
+        self._filling.cancel()
+        await self._live.aclose()
+
+    async def take(self, taken: int, timeout_s: float | None = None) -> Event | None:
+        while self._taken < taken:
+            self._taken += 1
+            self._bytes -= self._events.popleft()[1]
+            self._fills(False)
+            self._room.unpark()
         with trio.move_on_after(float("inf") if timeout_s is None else max(0.0, timeout_s)):
             while not self._events and not self._over:
                 await self._come.park()
-        if not self._events:
-            if self._failure is not None:
-                raise self._failure
-            return None
-        event = self._events.popleft()
-        self._bytes -= _size(event)
-        self._full = False
-        self._room.unpark()
-        return event
+        if self._events:
+            return self._events[0][0]
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     async def send(self, data: Any, entry: int | str | None) -> None:
         """Send, as long as there is room for what comes meanwhile."""
-        with trio.CancelScope() as scope:
-            self._senders.add(scope)
+        if self._full:
+            raise Unread(len(self._events))
+        await self.say(self._live.send, data, entry)
+
+    async def say(self, call: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Say something, even if there is no room for what comes meanwhile: then the server has PATIENCE_S for it."""
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self._says.add(scope)
             try:
-                if not self._full:
-                    await self._live.send(data, entry)
-                    return
+                await call(*arguments)
+                return
             finally:
-                self._senders.discard(scope)
+                self._says.discard(scope)
         raise Unread(len(self._events))
 
+    def _fills(self, full: bool) -> None:
+        self._full = full
+        for scope in self._says:
+            scope.deadline = self._deadline
 
-async def _next(turn: Received) -> Event | None:
-    return await anext(turn, None)
+    @property
+    def _deadline(self) -> float:
+        return trio.current_time() + PATIENCE_S if self._full else math.inf
 
 
 def _size(event: Event) -> int:
-    item = event.item.pcm if isinstance(event.item, Audio) else event.item
-    return len(item) if isinstance(item, str | bytes) else 0
+    return len(event.item.pcm if isinstance(event.item, Audio) else as_json(event.item))

@@ -10,6 +10,7 @@ from copy import copy
 from functools import partial
 from importlib import import_module
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import attrs
 import trio
@@ -50,7 +51,8 @@ class Client:
     `url` may lead to a flow (`…/live`) or to where a proxy puts the server, and begin with http, https, ws or wss.
     `user`: who the turns are for; a user has one turn at a time and one history on a server (by default a name of this
     client's own). `token`: what the server knows its users by; it is shown nowhere. `connect_s`: what a connection may
-    take. `max_message`: bytes of one event, at most. `tls`: whom to trust. Proxies of the environment are not used.
+    take. `answer_s`: what an answer may take, and the server to begin a turn; a turn itself takes as long as it likes.
+    `max_message`: bytes of one event, at most. `tls`: whom to trust. Proxies of the environment are not used.
 
     Raises: SettingsError for a URL or a user that cannot be; MissingDependency.
     """
@@ -63,6 +65,7 @@ class Client:
         token: str | None = None,
         events: Iterable[type] = (),
         connect_s: float = 10.0,
+        answer_s: float = 60.0,
         max_message: int = MAX_MESSAGE,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -71,11 +74,14 @@ class Client:
         self.user = f"client-{secrets.token_hex(4)}" if user is None else user
         if not 1 <= len(self.user) <= USER_CHARS:
             raise SettingsError(f"a user's name has 1 to {USER_CHARS} characters.")
+        if any("\ud800" <= character <= "\udfff" for character in self.user):
+            raise SettingsError("a user's name is text that UTF-8 can hold.")
         if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
             raise SettingsError("the token holds what no HTTP header may: is there a line end in it?")
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._reader = Reader(events)
         self._connect_s = connect_s
+        self._answer_s = answer_s
         self._max_message = max_message
         self._link = _Link(tls)
 
@@ -88,7 +94,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         if self._link.opened is not None:
-            raise RuntimeError(f"{self!r} is open already: make one for each use.")
+            raise RuntimeError(f"{self!r} was opened before: make one for each use.")
         self._link.opened = self._opening(self._link)
         await self._link.opened.__aenter__()
         return self
@@ -100,11 +106,9 @@ class Client:
 
     @asynccontextmanager
     async def _opening(self, link: _Link) -> AsyncGenerator[None]:
-        if not self._address.secure:
-            link.tls = None
-        elif link.tls is None:
+        if self._address.secure and link.tls is None:
             link.tls = await trio.to_thread.run_sync(_trust)
-        http = OverHTTP(self._address, self._headers, link.tls, self._connect_s, self._max_message)
+        http = OverHTTP(self._address, self._headers, link.tls, self._connect_s, self._answer_s, self._max_message)
         failure: BaseException | None = None
         async with http, trio.open_nursery() as nursery:
             link.http, link.nursery = http, nursery
@@ -143,17 +147,18 @@ class Client:
         takes it, by index or name. `options`: by the stages' keys. `timeline`: `stage` events too, which say what each
         stage is doing. It begins where it is first awaited; one of the same user that runs is ended first.
         `async with client.turn(...) as events:` ends it where its block is left.
-        Raises (when it begins, or in the loop): Refused; ConnectFailed; Closed; ProtocolError.
+        Raises: TypeError or ValueError for what has no JSON form; when it begins, or in the loop: Refused;
+        ConnectFailed; Closed; ProtocolError.
         """
-        body = {"user": self.user, "input": as_input(data), "entry": entry, "options": dict(options or {})}
-        encode = partial(as_json, body | ({"timeline": True} if timeline else {}))
+        asked = {"user": self.user, "input": as_input(data), "entry": entry, "options": dict(options or {})}
+        body = as_json(asked | ({"timeline": True} if timeline else {}))
         path = f"{self._address.path}/turns"
 
         def begin(to: Reception) -> None:
             http, nursery = self._connections()
-            nursery.start_soon(to.run, partial(receive_turn, http, path, encode, self._reader))
+            to.start(nursery, partial(receive_turn, http, path, body, self._reader))
 
-        return Received(begin)
+        return Received(begin, self._answer_s)
 
     def live(
         self,
@@ -167,7 +172,8 @@ class Client:
 
         `format` is that of the bytes that are sent; an Audio stands for its own. The block begins when the server has
         begun the turn.
-        Raises (when it begins, or in the loop): Refused; ConnectFailed; Closed; ProtocolError.
+        Raises: TypeError or ValueError for options without a JSON form; when it begins, or in the loop: Refused;
+        ConnectFailed; Closed; ProtocolError.
         """
         form = Format(format.rate_hz, format.channels)
         start = {"type": "start", "entry": entry, "options": dict(options or {}), "format": form}
@@ -175,17 +181,17 @@ class Client:
             self._address,
             self.user,
             self._headers,
-            start | ({"timeline": True} if timeline else {}),
+            as_json(start | ({"timeline": True} if timeline else {})).decode(),
             self._reader,
-            self._link.tls,
             self._connect_s,
             self._max_message,
         )
 
         def begin(to: Reception) -> None:
-            self._connections()[1].start_soon(to.run, socket.receive)
+            _, nursery = self._connections()
+            to.start(nursery, partial(socket.receive, self._link.tls))  # which is there once the client is open
 
-        return Live(begin, socket, form)
+        return Live(begin, self._answer_s, socket, form)
 
     async def interrupt(self) -> int | None:
         """End the user's running turn, whichever connection it is on: its number, once every stage has left.
@@ -202,7 +208,7 @@ class Client:
 
     async def schema(self, of: str = "turns") -> dict[str, Any]:
         """JSON Schema of what the server takes ("turns", "input") or gives ("events"). Raises: ClientError."""
-        return await self._answer("GET", f"/schema?of={of}")
+        return await self._answer("GET", f"/schema?{urlencode({'of': of})}")
 
     async def ready(self) -> dict[str, Any]:
         """Does all answer that the flow stands on? `status` is "ready" if so; `failing` names what does not.
@@ -213,8 +219,7 @@ class Client:
 
     async def _answer(self, method: str, path: str, body: bytes = b"", also: int = 200) -> dict[str, Any]:
         http, _ = self._connections()
-        answer: dict[str, Any] = await http.answer(method, self._address.path + path, body, also)
-        return answer
+        return await http.answer(method, self._address.path + path, body, also)
 
     def _connections(self) -> tuple[OverHTTP, trio.Nursery]:
         if self._link.http is None or self._link.nursery is None:

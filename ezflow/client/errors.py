@@ -4,7 +4,7 @@
   + ConnectFailed     no connection to the server: `.url`
   + Refused           the server said no: `.status .error .message .path .retry_after_s`
   + Closed            the connection ended before the turn did: `.code .reason`
-  + ProtocolError     what came is not ezflow's protocol, or is larger than the client takes
+  + ProtocolError     what came is not ezflow's protocol, or is larger than the client takes (`max_message`)
   + Unread            more events wait to be taken than a live turn keeps: `.count`
 
 What fails inside a turn is no exception: it is an event, `event.type == "error"`, and names its stage.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from ..errors import EzflowError, flat
 
-__all__ = ["ClientError", "Closed", "ConnectFailed", "ProtocolError", "Refused", "Unread", "why"]
+__all__ = ["ClientError", "Closed", "ConnectFailed", "ProtocolError", "Refused", "Unread", "too_large", "why"]
 
 WHY = {
     1001: "the server is shutting down",
@@ -64,7 +64,8 @@ class Closed(ClientError):
     """The connection ended before the turn did.
 
     `code` is the WebSocket's closing code (1001 at the server's shutdown, 1008 if the user or the token may not,
-    1009 for a message that is too big, 1013 when it is full), or None over HTTP.
+    1009 for a message that the server finds too big, 1013 when it is full), or None over HTTP, and where the server
+    has not answered in time.
     """
 
     def __init__(self, code: int | None, reason: str = "") -> None:
@@ -88,8 +89,15 @@ class Unread(ClientError):
         self.count = count
 
 
+def too_large(limit: int) -> ProtocolError:
+    """A message has more bytes than the client takes."""
+    return ProtocolError(f"the server sent a message of more than {limit} bytes (max_message).")
+
+
 def why(error: BaseException) -> str:
     """What is at the root of a failed connection, in the system's words."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
+    # httpcore2 takes its errors' cause away, but gives them what they are made of. Not by __context__: that may be
+    # what a caller was handling.
+    while isinstance(under := error.__cause__ or next(iter(error.args), None), BaseException):
+        error = under
     return str(flat(error)[0]) or type(error).__name__

@@ -37,8 +37,8 @@ class Live(Received):
     `event.run` is over, and no event of it follows. Drop what of it is not yet played.
     """
 
-    def __init__(self, begin: Callable[[Reception], None], socket: OverWebSocket, form: Format) -> None:
-        super().__init__(begin, LAST_WORDS_S)
+    def __init__(self, begin: Callable[[Reception], None], begin_s: float, socket: OverWebSocket, form: Format) -> None:
+        super().__init__(begin, begin_s, LAST_WORDS_S)
         self._socket = socket
         self._format = form
         self._ended = False
@@ -52,9 +52,10 @@ class Live(Received):
         """Feed the turn: text, an Audio, bytes (PCM16 in the turn's format, or a WAV), or any value for JSON.
 
         `entry` is another stage of the turn, by index or name. What does not fit, the server answers by an `error`
-        event with `turn` 0, and the turn goes on.
+        event with `turn` 0, and the turn goes on. Bytes are always sound here: a stage that takes `bytes` themselves
+        is sent their base64, as text.
         Raises: TurnClosedError after `end`, or when the turn is over; ClientError; ValueError for bytes that are no
-        sound.
+        sound; TypeError or ValueError for what has no JSON form.
         """
         if self._ended:
             raise TurnClosedError("the input of this turn has ended: begin another turn.")
@@ -71,7 +72,11 @@ class Live(Received):
         """No more input: the turn runs out. Raises: ClientError."""
         if not self._ended:
             self._ended = True
-            await self._say({"type": "end"}, late=True)
+            try:
+                await self._say({"type": "end"}, late=True)
+            except trio.Cancelled:
+                self._ended = False
+                raise
 
     async def interrupt(self) -> None:
         """Stop the running reply, and go on listening; an `interrupted` event says when it has stopped.

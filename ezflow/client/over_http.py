@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import msgspec
 import trio
 
 from .address import Address
-from .errors import Closed, ConnectFailed, ProtocolError, Refused, why
+from .errors import Closed, ConnectFailed, ProtocolError, Refused, too_large, why
 from .reception import LAST_WORDS_S, Reception
-from .wire import Reader
+from .wire import Reader, json_object
 
 if TYPE_CHECKING:
     from httpcore2 import Response
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OverHTTP", "receive_turn"]
 
-# An answer that is not a turn: the description of a flow, a schema, a refusal.
-ANSWER_S = 60.0
 EXCERPT = 200
 
 
@@ -34,14 +31,23 @@ class OverHTTP:
     """
 
     def __init__(
-        self, address: Address, headers: Mapping[str, str], tls: ssl.SSLContext | None, connect_s: float, limit: int
+        self,
+        address: Address,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+        connect_s: float,
+        answer_s: float,
+        limit: int,
     ) -> None:
         import httpcore2
 
         from .dialing import Dialing
 
         self._url = f"{address.scheme}://{address.netloc}"
-        self._headers = {"accept-encoding": "identity", "user-agent": "ezflow", **headers}
+        # httpcore2 would name an IPv6 host without its brackets.
+        own = {"host": address.netloc, "accept-encoding": "identity", "user-agent": "ezflow"}
+        self._headers = own | dict(headers)
+        self._answer_s = answer_s
         self._limit = limit
         self._more = {"timeout": {"connect": connect_s}}
         self._no_way = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
@@ -71,18 +77,18 @@ class OverHTTP:
         except self._faults as error:
             raise Closed(None, why(error)) from error
 
-    async def answer(self, method: str, path: str, body: bytes = b"", also: int = 200) -> Any:
-        """The JSON of an answer of status 200 or `also`. Raises: ClientError."""
-        with trio.move_on_after(ANSWER_S):
+    async def answer(self, method: str, path: str, body: bytes = b"", also: int = 200) -> dict[str, Any]:
+        """The JSON object of an answer of status 200 or `also`. Raises: ClientError."""
+        with trio.move_on_after(self._answer_s):
             async with self.ask(method, path, body) as response:
                 text = await self._read(response)
             if response.status not in (200, also):
                 raise refusal(response.status, headers_of(response), text)
-            try:
-                return msgspec.json.decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ProtocolError(f"{path} did not answer with JSON: is this an ezflow server?") from error
-        raise Closed(None, f"{path} was not answered within {ANSWER_S:g} s")
+            told = json_object(text)
+            if told is None:
+                raise ProtocolError(f"{path} did not answer with a JSON object: is this an ezflow server?")
+            return told
+        raise Closed(None, f"{path} was not answered within {self._answer_s:g} s")
 
     async def lines(self, response: Response) -> AsyncGenerator[bytes]:
         """Each line of an answer, as it comes."""
@@ -90,12 +96,13 @@ class OverHTTP:
         async with _pieces(response) as pieces:
             async for piece in pieces:
                 rest += piece
-                self._check(len(rest))
                 if b"\n" in piece:
                     *whole, last = bytes(rest).split(b"\n")
                     rest = bytearray(last)
                     for line in whole:
+                        self._check(len(line))
                         yield line
+                self._check(len(rest))
 
     async def _read(self, response: Response) -> bytes:
         body = bytearray()
@@ -108,22 +115,20 @@ class OverHTTP:
     async def accept(self, response: Response) -> None:
         """See that a stream of events begins. Raises: Refused; ProtocolError."""
         if response.status != 200:
-            with trio.move_on_after(ANSWER_S):
-                raise refusal(response.status, headers_of(response), await self._read(response))
-            raise refusal(response.status, headers_of(response), b"")
+            raise refusal(response.status, headers_of(response), await self._read(response))
         if "ndjson" not in headers_of(response).get("content-type", ""):
             raise ProtocolError("the answer is no stream of events: is this an ezflow server?")
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise ProtocolError(f"the server sent a message of more than {self._limit} bytes (max_message).")
+            raise too_large(self._limit)
 
 
-async def receive_turn(http: OverHTTP, path: str, encode: Callable[[], bytes], reader: Reader, to: Reception) -> None:
+async def receive_turn(http: OverHTTP, path: str, body: bytes, reader: Reader, to: Reception) -> None:
     """Have the server perform a turn, and hand each of its events over. Raises: ClientError."""
-    async with http.ask("POST", path, encode(), accept="application/x-ndjson") as response:
+    async with http.ask("POST", path, body, accept="application/x-ndjson") as response:
         await http.accept(response)
-        to.begun.set()
+        to.begins()
         async with aclosing(http.lines(response)) as lines:
             async for line in lines:
                 if line:
@@ -148,11 +153,7 @@ def headers_of(answer: Response | ConnectionRejected) -> dict[str, str]:
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
     """The error for an answer that says no."""
-    try:
-        told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        told = None
-    told = told if isinstance(told, dict) else {}
+    told = json_object(body) or {}
     text = " ".join(body[: 4 * EXCERPT].decode(errors="replace").split())[:EXCERPT]
     after = headers.get("retry-after", "")
     return Refused(

@@ -12,10 +12,10 @@ import trio
 
 from ..errors import flat
 from .address import Address
-from .errors import Closed, ConnectFailed, ProtocolError, Refused, why
+from .errors import Closed, ConnectFailed, ProtocolError, Refused, too_large, why
 from .over_http import headers_of, refusal
 from .reception import LAST_WORDS_S, Reception
-from .wire import Reader, as_json
+from .wire import Reader
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
@@ -36,9 +36,8 @@ class OverWebSocket:
     address: Address
     user: str
     headers: Mapping[str, str] = attrs.field(repr=False)
-    start: Mapping[str, Any]
+    start: str
     reader: Reader
-    tls: ssl.SSLContext | None
     connect_s: float
     limit: int
     flow: Mapping[str, Any] = attrs.field(factory=dict, init=False, repr=False)
@@ -49,11 +48,14 @@ class OverWebSocket:
     def __attrs_post_init__(self) -> None:
         self.say, self._said = trio.open_memory_channel[Message](0)
 
-    async def receive(self, to: Reception) -> None:
-        """Have the turn performed, and hand each of its events over. Raises: ClientError."""
+    async def receive(self, tls: ssl.SSLContext | None, to: Reception) -> None:
+        """Have the turn performed, and hand each of its events over. Raises: ClientError.
+
+        `tls` is for a secure address.
+        """
         failure: Exception | None = None
         with self._said:
-            stream = await self._dialed()
+            stream = await self._dialed(tls)
             try:
                 async with trio.open_nursery() as nursery:
                     await self._converse(nursery, stream, to)
@@ -65,13 +67,13 @@ class OverWebSocket:
         if failure is not None and not to.complete and not to.unwanted.is_set():
             raise self._fault(failure)
 
-    async def _dialed(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    async def _dialed(self, tls: ssl.SSLContext | None) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         host, port = self.address.host, self.address.port
         with trio.move_on_after(self.connect_s):
             try:
-                if self.tls is None:
+                if not self.address.secure:
                     return await trio.open_tcp_stream(host, port)
-                stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=self.tls, https_compatible=True)
+                stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=tls, https_compatible=True)
                 try:
                     await stream.do_handshake()
                 except BaseException:
@@ -100,21 +102,23 @@ class OverWebSocket:
                     max_message_size=self.limit,
                     receive_buffer_size=RECEIVE_BYTES,
                 )
+                ready = self._record(await socket.get_message())
         except trio.TooSlowError:
             raise ConnectFailed(self.address.url, f"no WebSocket within {self.connect_s:g} s") from None
         reading = trio.CancelScope()
         nursery.start_soon(_cancel_when, to.unwanted, reading)
         with reading:
-            await self._read(nursery, socket, to)
+            await self._read(nursery, socket, ready, to)
         with trio.move_on_after(LAST_WORDS_S):
             await socket.aclose()
 
-    async def _read(self, nursery: trio.Nursery, socket: WebSocketConnection, to: Reception) -> None:
-        ready = self._record(await socket.get_message())
+    async def _read(
+        self, nursery: trio.Nursery, socket: WebSocketConnection, ready: Mapping[str, Any], to: Reception
+    ) -> None:
         if ready["type"] != "ready":
             raise ProtocolError("the socket does not begin with `ready`: is this an ezflow server?")
         self.flow = ready.get("flow", {})
-        await socket.send_message(as_json(self.start).decode())
+        await socket.send_message(self.start)
         nursery.start_soon(self._write, socket)
         while not to.complete:
             await self._take(self._record(await socket.get_message()), socket, to)
@@ -154,14 +158,17 @@ class OverWebSocket:
         return self.reader.decode(message)
 
     def _fault(self, error: Exception) -> Exception:
+        import h11  # what wsproto's handshake is made of
         from trio_websocket import ConnectionClosed, ConnectionRejected
         from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
         if isinstance(error, ConnectionRejected):
             return refusal(error.status_code, headers_of(error), error.body or b"")
         if isinstance(error, ConnectionClosed):
-            return Closed(error.reason.code, error.reason.reason or "") if error.reason else Closed(1006)
-        if isinstance(error, LocalProtocolError | RemoteProtocolError):
+            code, reason = (error.reason.code, error.reason.reason or "") if error.reason else (1006, "")
+            # Our own end of the connection closes it at `limit`, with these words.
+            return too_large(self.limit) if "maximum message size" in reason else Closed(code, reason)
+        if isinstance(error, LocalProtocolError | RemoteProtocolError | h11.ProtocolError):
             return ProtocolError(f"the server does not speak the WebSocket protocol: {error}.")
         return error
 

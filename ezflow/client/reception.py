@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Self
 
 import trio
 
 from ..events import Event
-from .errors import ClientError, Closed
+from .errors import Closed
 
 __all__ = ["LAST_WORDS_S", "Received", "Reception"]
 
@@ -20,10 +21,12 @@ class Reception:
     """The side of the task that receives: it holds one event, and takes no other before that one is taken.
 
     It knows nothing of whom it receives for, so that a loop that is left forgets its turn, and with it ends the task.
-    `farewell_s`: what the task may take to leave once it is `unwanted`.
+    `begin_s`: what may pass before the server takes it on. `farewell_s`: what the task may take to leave once it is
+    `unwanted`.
     """
 
-    def __init__(self, farewell_s: float = 0.0) -> None:
+    def __init__(self, begin_s: float, farewell_s: float) -> None:
+        self._begin_s = begin_s
         self._farewell_s = farewell_s
         self._give, self.take = trio.open_memory_channel[Event](0)
         self._scope = trio.CancelScope()
@@ -33,25 +36,37 @@ class Reception:
         self.left = trio.Event()
         self.turn = 0
         self.complete = False
-        self.failure: ClientError | None = None
+        self.failure: Exception | None = None
 
-    async def run(self, receive: Callable[[Reception], Awaitable[None]]) -> None:
-        """Receive until the turn is over; what goes wrong is for whom takes the events."""
-        self._token = trio.lowlevel.current_trio_token()
+    def start(self, nursery: trio.Nursery, receive: Callable[[Reception], Awaitable[None]]) -> None:
+        """Receive in a task of that nursery, until the turn is over."""
+        self._token = trio.lowlevel.current_trio_token()  # now: it may be forsaken before the task first runs
+        self._scope.deadline = trio.current_time() + self._begin_s
+        nursery.start_soon(self._run, receive)
+
+    async def _run(self, receive: Callable[[Reception], Awaitable[None]]) -> None:
         try:
             with self._scope:
                 await receive(self)
-        except ClientError as error:
+            if self._scope.cancelled_caught and not self.unwanted.is_set():
+                self.failure = Closed(None, f"the server has not begun the turn within {self._begin_s:g} s")
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is for whom takes the events)
             self.failure = error
         finally:
             self._give.close()
             self.begun.set()
             self.left.set()
 
+    def begins(self) -> None:
+        """The server has taken it on."""
+        if not self.begun.is_set() and not self.unwanted.is_set():
+            self._scope.deadline = math.inf
+        self.begun.set()
+
     async def tell(self, event: Event) -> None:
         """Hand an event over, waiting until it is taken."""
         self.turn = self.turn or event.turn
-        self.begun.set()
+        self.begins()
         if event.type == "turn.ended":
             self.complete = True
         await self._give.send(event)
@@ -78,9 +93,9 @@ class Received:
     loses none.
     """
 
-    def __init__(self, begin: Callable[[Reception], None], farewell_s: float = 0.0) -> None:
+    def __init__(self, begin: Callable[[Reception], None], begin_s: float, farewell_s: float = 0.0) -> None:
         self._begin = begin
-        self._reception = Reception(farewell_s)
+        self._reception = Reception(begin_s, farewell_s)
         self._begins = True
         self._over = False
 
@@ -94,6 +109,7 @@ class Received:
         self._over = True
         if self._begins:
             self._begins = False
+            self._reception.begun.set()  # and over: nobody waits for it
             return
         self._reception.leave()
         with trio.CancelScope(shield=True):  # the task leaves within LAST_WORDS_S
@@ -131,6 +147,8 @@ class Received:
         try:
             event = await reception.take.receive()
         except trio.EndOfChannel:
+            if self._over:  # another task has ended it
+                raise StopAsyncIteration from None
             raise reception.failure or Closed(None, "the client was left") from None
         self._over = event.type == "turn.ended"
         return event

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import attrs
 import msgspec
+from cattrs import Converter
 
-from ..convert import structure, unstructure
+from ..convert import converter, structure
 from ..errors import InputError
 from ..events import Event, Fault, Progress, Reason
 from ..items import Audio, Transcript
 from .errors import ProtocolError
 
-__all__ = ["Reader", "as_input", "as_json", "whole_sound"]
+__all__ = ["Reader", "as_input", "as_json", "json_object", "part", "whole_sound"]
 
 C = TypeVar("C")
 
@@ -87,7 +89,7 @@ class Reader:
             raise ProtocolError(f"the server sent a {record['type']!r} event that is none: {error}.") from error
 
     def _event(self, record: Mapping[str, Any], pcm: bytes | None) -> Event:
-        said = _part(_Common, record)
+        said = part(_Common, record)
         made = Event(type=said.type, turn=said.turn or 0, seq=said.seq, t=said.t, stage=said.stage, run=said.run)
         match made.type:
             case "turn.started" | "interrupted":
@@ -95,19 +97,19 @@ class Reader:
             case "turn.ended":
                 return attrs.evolve(made, reason=cast(Reason, structure(record.get("reason"), str, "reason")))
             case "error":
-                failure = _part(_Failure, record)
+                failure = part(_Failure, record)
                 where = f"{failure.path}: " if failure.path else ""
                 return attrs.evolve(made, error=Fault(failure.error, where + failure.message))
             case "text":
-                return attrs.evolve(made, item=_part(_Text, record).text)
+                return attrs.evolve(made, item=part(_Text, record).text)
             case "transcript":
-                return attrs.evolve(made, item=_part(Transcript, record))
+                return attrs.evolve(made, item=part(Transcript, record))
             case "audio":
-                return attrs.evolve(made, item=_audio(_part(_Sound, record), pcm))
+                return attrs.evolve(made, item=_audio(part(_Sound, record), pcm))
             case "stage":
                 return attrs.evolve(made, item=structure(record.get("state"), str, "state"))
             case kind if kind in self._classes:
-                return attrs.evolve(made, item=_part(self._classes[kind], record.get("data")))
+                return attrs.evolve(made, item=part(self._classes[kind], record.get("data")))
             case _:
                 own = {key: value for key, value in record.items() if key not in attrs.fields_dict(_Common)}
                 return attrs.evolve(made, item=own["data"] if own.keys() == {"data"} else own)
@@ -121,8 +123,17 @@ def name_of(cls: type) -> str:
     return name
 
 
-def _part(cls: type[C], record: Any) -> C:
-    """What a class names of a record: a newer server may say more."""
+def json_object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object that a whole answer is; None if it is none."""
+    try:
+        told = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def part(cls: type[C], record: Any) -> C:
+    """What a class names of a record: a newer server may say more. Raises: InputError."""
     if not isinstance(record, Mapping):
         raise InputError("data", "an object is needed")
     known = {key: value for key, value in record.items() if key in attrs.fields_dict(cast(Any, cls))}
@@ -136,8 +147,16 @@ def _audio(sound: _Sound, pcm: bytes | None) -> Audio:
 
 
 def as_json(value: Any) -> bytes:
-    """A request's body. Raises: TypeError for what has no JSON form."""
-    return msgspec.json.encode(unstructure(value))
+    """A request's body. Raises: TypeError or ValueError for what has no JSON form."""
+    return msgspec.json.encode(_sending().unstructure(value))
+
+
+@cache
+def _sending() -> Converter:
+    """The converter for what is sent: sound within a value is what a server takes for sound."""
+    made = converter().copy()
+    made.register_unstructure_hook(Audio, as_input)
+    return made
 
 
 def as_input(data: Any) -> Any:
@@ -148,7 +167,7 @@ def as_input(data: Any) -> Any:
         data = data.to_wav()
     if isinstance(data, bytes | bytearray | memoryview):
         return base64.b64encode(data).decode()
-    return data if isinstance(data, str) else unstructure(data)
+    return data if isinstance(data, str) else _sending().unstructure(data)
 
 
 def whole_sound(data: bytes, rate_hz: int, channels: int) -> Audio:

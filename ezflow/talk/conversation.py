@@ -15,8 +15,10 @@ import attrs
 import msgspec
 import trio
 
-from ..client import Client, ClientError
-from ..errors import SettingsError
+from ..client import Client, ClientError, ProtocolError, Received
+from ..client.wire import part
+from ..convert import structure
+from ..errors import InputError, SettingsError, flat
 from ..items import Audio
 from .inputs import Inputs, sound_of
 from .recording import Recording
@@ -28,11 +30,21 @@ __all__ = ["Talk"]
 LEFT = 130  # as a shell says it of who was ended by Ctrl+C
 
 
+@attrs.frozen
+class Stage:
+    """What a server says of a stage, as far as it matters here."""
+
+    index: int
+    name: str
+    takes: str
+
+
 @attrs.define(eq=False)
 class Talk:
     """`ezflow talk`: `wav` is asked, or else what comes on standard input, line by line.
 
-    Ctrl+C interrupts the turn that runs; again, or while none runs, it leaves.
+    Ctrl+C interrupts the turn that runs; again, or while none runs, it leaves. The exit code is 130 then, and where
+    the last turn was interrupted, if nobody is typing.
     """
 
     client: Client
@@ -43,8 +55,9 @@ class Talk:
     timeline: bool = True
     _screen: Screen = attrs.field(init=False)
     _recording: Recording | None = attrs.field(init=False)
-    _flow: Mapping[str, Any] = attrs.field(factory=dict, init=False)
-    _turn_runs: bool = attrs.field(default=False, init=False)
+    _stages: list[Stage] = attrs.field(factory=list, init=False)
+    _turn: Received | None = attrs.field(default=None, init=False)  # the one that runs
+    _asking: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _interrupted: bool = attrs.field(default=False, init=False)
     _code: int = attrs.field(default=0, init=False)
 
@@ -58,88 +71,96 @@ class Talk:
     async def run(self) -> int:
         """Talk to the end. Returns: the exit code. Raises: ClientError; SettingsError; OSError."""
         sound = sound_of(self.wav.read_bytes(), self.wav) if self.wav else None
-        failure: Exception | None = None
-        with trio.open_signal_receiver(signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed, signals, nursery)
-                try:
+        failures: list[BaseException] = []
+        try:
+            with trio.open_signal_receiver(signal.SIGINT) as signals:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._heed, signals, nursery)
                     await self._converse(sound)
-                except Exception as error:  # noqa: BLE001  (raised again below, not in a group)
-                    failure = error
-                nursery.cancel_scope.cancel()
-        if isinstance(failure, BrokenPipeError):  # who reads the answer wants no more of it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    nursery.cancel_scope.cancel()
+        except* Exception as group:  # noqa: BLE001  (raised again below, not in a group)
+            failures = flat(group)
+        if any(isinstance(failure, BrokenPipeError) for failure in failures):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads the answer wants no more of it
             return 1
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[0]
         return self._code
 
     async def _heed(self, signals: Any, nursery: trio.Nursery) -> None:
         """Ctrl+C: first the turn, then all."""
         async for _ in signals:
-            if not self._turn_runs or self._interrupted:
+            if self._turn is None or self._interrupted:
                 self._code = LEFT
                 nursery.cancel_scope.cancel()
                 return
             self._interrupted = True
             self._screen.note("interrupting the answer (Ctrl+C again leaves)")
-            nursery.start_soon(self._interrupt)
+            if self._turn.id:
+                nursery.start_soon(self._interrupt)
+            else:  # the server knows of no turn yet that could be interrupted
+                self._asking.cancel()
 
     async def _interrupt(self) -> None:
         try:
-            if self._turn_runs:
+            if self._turn is not None:
                 await self.client.interrupt()
         except ClientError as error:
-            if self._turn_runs:  # else it has ended meanwhile, and with it perhaps the conversation
+            if self._turn is not None:  # else it has ended meanwhile, and with it perhaps the conversation
                 self._screen.note(f"not interrupted: {error}")
 
     async def _converse(self, sound: Audio | None) -> None:
+        typed = sound is None and sys.stdin.isatty()
         async with self.client:
-            self._flow = await self.client.flow()
+            self._stages = _stages(await self.client.flow())
             if sound is not None:
                 await self._ask(sound)
-                return
-            inputs = Inputs(sys.stdin.fileno())
-            typed = sys.stdin.isatty()
-            if typed:
-                self._screen.note(f"{self.client.url}: {self._drawn}. Ctrl+C interrupts an answer, Ctrl+D leaves.")
-                self._screen.prompt()
-            while (question := await inputs.next()) is not None:
-                try:
+            elif typed:
+                await self._ask_who_types(Inputs(sys.stdin.fileno()))
+            else:
+                inputs = Inputs(sys.stdin.fileno())
+                while (question := await inputs.next()) is not None:
                     await self._ask(question)
-                except ClientError as error:
-                    if not typed:
-                        raise
-                    self._screen.note(f"{error}")
-                if typed:
-                    self._screen.prompt()
+        if self._interrupted and not typed:
+            self._code = LEFT
+
+    async def _ask_who_types(self, inputs: Inputs) -> None:
+        self._screen.note(f"{self.client.url}: {self._drawn}. Ctrl+C interrupts an answer, Ctrl+D leaves.")
+        self._screen.prompt()
+        while (question := await inputs.next()) is not None:
+            try:
+                await self._ask(question)
+            except ClientError as error:
+                self._screen.note(f"{error}")
+            self._screen.prompt()
 
     @property
     def _drawn(self) -> str:
-        return " -> ".join(stage["name"] for stage in self._flow["stages"])
+        return " -> ".join(stage.name for stage in self._stages)
 
     async def _ask(self, question: str | Audio) -> None:
         """One turn."""
         chart, ended = Chart(), False
         entry, data = self._addressed(question)
-        self._turn_runs, self._interrupted = True, False
+        self._turn = self.client.turn(data, entry=entry, options=self.options, timeline=self.timeline)
+        self._asking, self._interrupted = trio.CancelScope(), False
         try:
-            turn = self.client.turn(data, entry=entry, options=self.options, timeline=self.timeline)
-            async with turn as events:
-                async for event in events:
-                    chart.take(event)
-                    self._screen.show(event)
-                    if self._recording:
-                        self._recording.take(event)
-                    ended = event.type == "turn.ended"
-                    if event.reason in ("error", "timeout"):
-                        self._code = 1
+            with self._asking:
+                async with self._turn as events:
+                    async for event in events:
+                        chart.take(event)
+                        self._screen.show(event)
+                        if self._recording:
+                            self._recording.take(event)
+                        ended = event.type == "turn.ended"
+                        if event.reason in ("error", "timeout"):
+                            self._code = 1
         finally:
-            self._turn_runs = False
+            self._turn = None
             written = self._recording.end() if self._recording else []
             if ended and self.timeline:
                 width = min(100, shutil.get_terminal_size().columns - 1)
-                for line in chart.lines([stage["name"] for stage in self._flow["stages"]], width):
+                for line in chart.lines([stage.name for stage in self._stages], width):
                     self._screen.note(line)
             for path in written:
                 self._screen.note(f"saved: {path}")
@@ -151,16 +172,23 @@ class Talk:
         Raises: SettingsError if there is none.
         """
         kind = "audio" if isinstance(question, Audio) else "text"
-        stages = self._flow["stages"]
-        asked = [stage for stage in stages if self.entry in (stage["index"], stage["name"])]
+        asked = [stage for stage in self._stages if self.entry in (stage.index, stage.name)]
         if self.entry is not None and not asked:
             return self.entry, question  # the server says which there are
-        fits = asked or [stage for word in (kind, "json") for stage in stages if stage["takes"] == word]
+        fits = asked or [stage for word in (kind, "json") for stage in self._stages if stage.takes == word]
         if not fits:
             raise SettingsError(f"no stage of {self._drawn} takes {'sound' if kind == 'audio' else 'text'}.")
         stage = fits[0]
-        is_json = stage["takes"] == "json" and isinstance(question, str)
-        return stage["index"], _json(question) if is_json else question
+        is_json = stage.takes == "json" and isinstance(question, str)
+        return stage.index, _json(question) if is_json else question
+
+
+def _stages(flow: Mapping[str, Any]) -> list[Stage]:
+    """The stages of a flow, as its server tells them. Raises: ProtocolError."""
+    try:
+        return [part(Stage, stage) for stage in structure(flow.get("stages"), list[dict[str, Any]], "stages")]
+    except InputError as error:
+        raise ProtocolError(f"the server does not say what its flow is: {error}.") from error
 
 
 def _json(line: str | Audio) -> Any:

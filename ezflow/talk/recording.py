@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from pathlib import Path
 
+from ..errors import SettingsError
 from ..events import Event
 from ..items import Audio
 
@@ -16,10 +17,12 @@ class Recording:
 
     Sound keeps the rate it comes in. What another stage says in the same answer, or in another rate, has a file
     `answer-STAGE-RATE.wav`.
-    Raises: OSError.
+    Raises: SettingsError at once for a file that no folder can hold; OSError.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir() or not path.parent.is_dir():
+            raise SettingsError(f"{path} cannot be written: it needs a folder that is there, and a name of its own.")
         self._path = path
         self._answers = 0
         self._files: dict[tuple[str, int, int], tuple[Path, wave.Wave_write]] = {}
@@ -46,6 +49,7 @@ class Recording:
         number = f"-{self._answers}" if self._answers > 1 else ""
         kind = f"-{stage}-{rate_hz}" if self._files else ""
         path = self._path.with_name(f"{self._path.stem}{number}{kind}{self._path.suffix}")
+        path.touch()  # raises here if it may not: `wave` would leave a traceback on standard error besides
         file = wave.open(str(path), "wb")  # noqa: SIM115  (open as long as the answer goes on)
         file.setnchannels(channels)
         file.setsampwidth(2)

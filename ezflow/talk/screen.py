@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
 from typing import Any, TextIO
 
 import msgspec
@@ -12,11 +13,12 @@ from ..convert import unstructure
 from ..events import Event, Progress
 from ..items import Transcript
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "plain"]
 
 # A model's text must not steer the terminal that shows it.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CLEAR_LINE = "\r\x1b[2K"
+PARTIAL = "... "
 
 
 class Screen:
@@ -26,6 +28,7 @@ class Screen:
         self._out = out
         self._notes = notes
         self._on_terminal = notes.isatty()
+        self._answers_on_terminal = out.isatty()
         self._line_is_open = False
         self._partial_is_shown = False
         self._speaker: str | None = None
@@ -65,7 +68,9 @@ class Screen:
 
     def note(self, line: str) -> None:
         """A line about what happens."""
-        self._close_line()
+        self._clear_partial()
+        if self._answers_on_terminal:  # else the note is not seen amid the answer
+            self._close_line()
         self._write(self._notes, f"{line}\n")
 
     def _say(self, stage: str, text: str) -> None:
@@ -80,8 +85,8 @@ class Screen:
     def _partial(self, text: str) -> None:
         if self._on_terminal:
             self._close_line()
-            width = shutil.get_terminal_size().columns - 1
-            self._write(self._notes, f"... {text}"[:width])
+            room = shutil.get_terminal_size().columns - 1 - len(PARTIAL)
+            self._write(self._notes, PARTIAL + _tail(" ".join(text.split()), room))
             self._partial_is_shown = True
 
     def _close_line(self) -> None:
@@ -96,8 +101,28 @@ class Screen:
         self._partial_is_shown = False
 
     def _write(self, stream: TextIO, text: str) -> None:
-        stream.write(CONTROLS.sub("", text) if stream.isatty() else text)
+        stream.write(plain(text) if stream.isatty() else text)
         stream.flush()
+
+
+def plain(text: str) -> str:
+    """A text without what a terminal would obey."""
+    return CONTROLS.sub("", text)
+
+
+def _tail(text: str, columns: int) -> str:
+    """The end of a line, as much of it as so many columns of a terminal hold."""
+    for place in range(len(text) - 1, -1, -1):
+        columns -= _columns(text[place])
+        if columns < 0:
+            return text[place + 1 :]
+    return text
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _json(item: Any) -> str:

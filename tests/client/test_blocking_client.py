@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from peers import Peer, answering, playing
 from stages import Floods, Hears, Seen, Talks
+from trio_websocket import ConnectionClosed
 
-from ezflow import Audio, Latest, TurnClosedError
-from ezflow.client import BlockingClient, Closed, Refused, Unread
+from ezflow import Audio, Latest, Module, Turn, TurnClosedError, module
+from ezflow.client import BlockingClient, Client, Closed, Refused, Unread
 from ezflow.testing import FakeLLM
 
 LLM = FakeLLM(reply="You said {}.").shown()
@@ -152,6 +155,58 @@ async def test_what_is_kept_for_a_script_that_only_sends_is_bounded(serving):
         assert await run(script, server.url) == 1024
 
 
+@module
+class Lists(Module[str, list[str]]):
+    """Says lists of 1 MiB, for which text is no measure."""
+
+    async def process(self, text: str, turn: Turn) -> list[str]:
+        return ["x" * 1024] * 1024
+
+
+async def test_what_is_kept_is_bounded_in_bytes_whatever_it_is(serving):
+    def script(url: str) -> int:
+        with BlockingClient(url) as client, client.live() as live:
+            with pytest.raises(Unread) as unread:
+                while True:
+                    live.send("x")
+            return unread.value.count
+
+    async with serving(Lists()) as server:
+        assert await run(script, server.url) < 40
+
+
+async def test_nothing_that_a_script_says_waits_for_a_server_that_waits_for_the_script(serving):
+    def script(url: str) -> None:
+        with BlockingClient(url) as client, client.live() as live:
+            started = live.receive()
+            assert started is not None
+            with pytest.raises(Unread):
+                while True:
+                    live.send("x" * 500_000)
+            for say in (live.end, live.interrupt, partial(live.played, started, 1.0)):
+                with pytest.raises(Unread):
+                    say()
+
+    async with serving(Floods(Seen(), 100_000)) as server:
+        await run(script, server.url)
+
+
+async def test_a_live_turn_outside_its_block_says_what_is_needed(serving):
+    def script(url: str) -> None:
+        with BlockingClient(url) as client:
+            live = client.live()
+            for call in (partial(live.send, "x"), live.end, live.interrupt, live.receive, partial(next, live)):
+                with pytest.raises(RuntimeError, match=r"with client\.live\(\) as live"):
+                    call()
+
+    async with serving(LLM) as server:
+        await run(script, server.url)
+
+
+def test_its_arguments_are_those_of_the_client():
+    assert inspect.signature(BlockingClient).parameters == inspect.signature(Client).parameters
+
+
 async def test_events_that_a_script_does_not_take_hold_up_the_server(serving):
     seen = Seen()
 
@@ -194,6 +249,35 @@ async def test_a_call_that_waits_in_another_thread_ends_with_the_client(serving)
     async with serving(Talks(Seen())) as server:
         (raised,) = await run(script, server.url)
     assert isinstance(raised, Closed)
+
+
+async def test_a_call_that_hangs_in_another_thread_ends_with_the_client():
+    reached = threading.Event()
+
+    async def stalls(stream: trio.SocketStream) -> None:
+        reached.set()  # in the handshake, which leaving the client's connections does not end
+        await trio.sleep_forever()
+
+    def script(url: str) -> list[BaseException]:
+        raised: list[BaseException] = []
+
+        def ask(client: BlockingClient) -> None:
+            try:
+                client.flow()
+            except BaseException as error:
+                raised.append(error)
+
+        with BlockingClient(url.replace("http", "https"), connect_s=600) as client:
+            asking = threading.Thread(target=ask, args=(client,), daemon=True)
+            asking.start()
+            reached.wait(10)
+        asking.join(10)
+        return raised
+
+    async with answering(then=stalls) as url:
+        (raised,) = await run(script, url)
+    assert isinstance(raised, Closed)
+    assert "the client was left" in str(raised)
 
 
 async def test_a_server_that_goes_away_is_an_error_for_a_script_too(serving):
@@ -255,3 +339,91 @@ async def test_ctrl_c_ends_a_call_and_the_script_may_go_on(serving, tmp_path):
         await run(watch, server.url)
         with trio.fail_after(5):
             await seen.left.wait()
+
+
+BEGINS = """
+import signal, sys
+from ezflow.client import BlockingClient
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with BlockingClient(sys.argv[1]) as client:
+    try:
+        with client.live() if sys.argv[2] == "live" else client.turn("hello"):
+            print("begun", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("kind", ["live", "turn"])
+async def test_ctrl_c_while_a_turn_begins_ends_it(kind, tmp_path):
+    reached, left = trio.Event(), trio.Event()
+
+    async def hesitates(peer: Peer) -> None:
+        await peer.says({"type": "ready", "flow": {}})
+        await peer.hears()
+        reached.set()
+        with pytest.raises(ConnectionClosed):
+            await peer.hears()
+        left.set()
+
+    async def stalls(stream: trio.SocketStream) -> None:
+        reached.set()
+        while await stream.receive_some():
+            pass
+        left.set()
+
+    script = tmp_path / "script.py"
+    script.write_text(BEGINS)
+    async with playing(hesitates) if kind == "live" else answering(then=stalls) as url:
+        program = await trio.lowlevel.open_process([sys.executable, script, url, kind], stdin=-1, stdout=-1)
+        assert program.stdin is not None
+        assert program.stdout is not None
+        try:
+            with trio.fail_after(20):
+                await reached.wait()
+                program.send_signal(signal.SIGINT)
+                assert (await program.stdout.receive_some()).strip() == b"interrupted"
+                await left.wait()  # while the client is still open
+                await program.stdin.aclose()
+                assert await program.wait() == 0
+        finally:
+            program.kill()
+            await program.stdout.aclose()
+
+
+ALARMS = """
+import signal, sys
+from ezflow.client import BlockingClient
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+with BlockingClient(sys.argv[1]) as client:
+    seen, alarms, over = [], 0, False
+    with client.live() if sys.argv[2] == "live" else client.turn("hello") as turn:
+        if sys.argv[2] == "live":
+            turn.send("hello")
+            turn.end()
+        while not over:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 * 1.01**alarms)
+                for event in turn:
+                    seen.append(event.seq)
+                over = True
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                alarms += 1
+assert alarms > 3, alarms
+assert seen == list(range(len(seen))), seen
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("kind", ["live", "turn"])
+async def test_ctrl_c_loses_no_event_and_doubles_none(serving, kind, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(ALARMS)
+    async with serving(FakeLLM(reply="w " * 300, each_s=0.001)) as server:
+        with trio.fail_after(30):
+            await trio.run_process([sys.executable, script, server.url, kind])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from peers import answering
 from stages import Hears, Seen, Talks
 
-from ezflow import Audio, Latest, Module, Progress, Turn, module
+from ezflow import Audio, Latest, Module, Progress, Transcript, Turn, module
 from ezflow.events import Event
 from ezflow.talk.recording import Recording
 from ezflow.talk.timeline import Chart
@@ -167,6 +170,51 @@ async def test_a_line_is_json_for_a_stage_that_takes_json(serving):
     assert words.returncode == 1
 
 
+@module
+class Pauses(Module[str, str]):
+    """Says a word in two pieces, and in between what it is doing."""
+
+    async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:
+        yield "extra"
+        await turn.reply(Progress("looking it up"))
+        yield "ordinary"
+
+
+async def test_a_note_in_mid_word_leaves_a_piped_answer_whole(serving):
+    async with serving(Pauses()) as server:
+        done = await talk(server.url, "--no-timeline", stdin=b"x\n")
+    assert (done.stdout, done.stderr) == (b"extraordinary\n", b"pauses: looking it up\n")
+
+
+async def test_sound_that_no_folder_can_hold_is_refused_before_anything_is_asked(tmp_path):
+    for path in (tmp_path / "nowhere" / "a.wav", tmp_path):
+        done = await talk("http://127.0.0.1:1", "--save", path, stdin=b"x\n")
+        assert b"cannot be written" in done.stderr
+        assert b"Exception ignored" not in done.stderr
+        assert done.returncode == 2
+
+
+def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"stages": 5}', b'{"stages": [{"name": "x"}]}', b'{"stages": ["x"]}'])
+async def test_a_server_that_does_not_say_what_its_flow_is_is_an_error(body):
+    async with answering(answer(body), then=trio.SocketStream.aclose) as url:
+        done = await talk(url, stdin=b"x\n")
+    assert b"ezflow: " in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+async def test_a_refusal_does_not_steer_the_terminal():
+    body = json.dumps({"error": "E", "message": "\x1b]0;owned\x07\x1b[2J"}).encode()
+    async with answering(answer(body, b"403 No"), then=trio.SocketStream.aclose) as url:
+        done = await talk(url, stdin=b"x\n")
+    assert done.stderr == b"ezflow: E (403): ]0;owned[2J\n"
+
+
 async def test_options_and_entry_reach_the_server(serving):
     async with serving(FakeLLM() >> FakeLLM(reply="{}?")) as server:
         done = await talk(server.url, "--entry", "1", "--no-timeline", stdin=b"hm\n")
@@ -188,6 +236,81 @@ async def test_a_reader_that_leaves_ends_it_quietly(serving):
     assert done.stdout == b"word word "
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
+
+
+@asynccontextmanager
+async def talking(url: str, **streams: int) -> AsyncIterator[trio.Process]:
+    """A conversation whose lines are piped."""
+    given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    process = await trio.lowlevel.open_process([sys.executable, "-m", "ezflow", "talk", url], **given)
+    try:
+        with trio.fail_after(20):
+            yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
+
+
+posix_signals = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+
+
+@posix_signals
+async def test_ctrl_c_that_ends_the_only_turn_exits_with_130(serving):
+    async with serving(Talks(Seen())) as server, talking(server.url) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdin.send_all(b"hello\n")
+        await process.stdin.aclose()
+        assert await process.stdout.receive_some() == b"hello "
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+
+
+@posix_signals
+async def test_ctrl_c_after_the_reader_has_left_ends_it_quietly(serving):
+    reader, writer = os.pipe()
+    async with serving(Talks(Seen())) as server, talking(server.url, stdout=writer) as process:
+        os.close(writer)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        await process.stdin.send_all(b"hello\n")
+        assert await trio.to_thread.run_sync(os.read, reader, 6) == b"hello "
+        os.close(reader)
+        process.send_signal(signal.SIGINT)
+        errors = b"".join([piece async for piece in process.stderr])
+        assert await process.wait() == 1
+    assert b"Traceback" not in errors
+
+
+@posix_signals
+async def test_ctrl_c_before_the_server_has_begun_the_turn_gives_it_up():
+    asked, left = trio.Event(), trio.Event()
+
+    async def hesitates(stream: trio.SocketStream) -> None:
+        request = await stream.receive_some()
+        if request.startswith(b"GET"):
+            await stream.send_all(answer(b'{"stages": [{"index": 0, "name": "x", "takes": "text"}]}'))
+            return
+        asked.set()
+        while await stream.receive_some():
+            pass
+        left.set()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, hesitates, 0)
+        async with talking(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}") as process:
+            assert process.stdin is not None
+            await process.stdin.send_all(b"hello\n")
+            await asked.wait()
+            process.send_signal(signal.SIGINT)
+            await left.wait()
+            await process.stdin.aclose()
+            assert await process.wait() == 130
+        nursery.cancel_scope.cancel()
 
 
 class Terminal:
@@ -298,6 +421,24 @@ async def test_at_a_terminal_what_is_understood_so_far_is_written_over(serving, 
         shown = await person.until("done after")
         assert "... a\r\x1b[2Kheard: a question\r\n" in shown
         assert await person.left() == 0
+
+
+@module
+class HearsChinese(Module[Audio, str]):
+    async def process(self, sound: Audio, turn: Turn) -> str:
+        await turn.reply(Transcript("今天天气很好\n我们一起去公园散步吧" * 5 + "了", final=False))
+        await turn.reply(Transcript("完"))
+        return "ok"
+
+
+@needs_a_terminal
+async def test_at_a_terminal_what_is_understood_so_far_fits_into_one_line(serving, question):
+    async with serving(HearsChinese()) as server, terminal(server.url, question) as person:
+        partial = (await person.until("\r\x1b[2K")).removesuffix("\r\x1b[2K")
+        assert partial.startswith("... ")
+        assert partial.endswith("公园散步吧了")
+        assert 74 <= len(partial.encode("gb18030")) <= 79  # a byte for a narrow character, two for a wide one
+        await person.until("heard: 完")
 
 
 @needs_a_terminal

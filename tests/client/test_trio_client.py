@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -113,6 +115,41 @@ async def test_values_and_declared_events_come_as_json_or_as_their_classes(servi
         assert items["mood"] == Mood("glad")
 
 
+@attrs.frozen
+class Memo:
+    sound: Audio
+    name: str = ""
+
+
+@module
+class Files(Module[Memo, str]):
+    async def process(self, memo: Memo, turn: Turn) -> str:
+        return f"{memo.name}: {memo.sound.samples} at {memo.sound.rate_hz} Hz"
+
+
+async def test_sound_within_a_value_is_sound_for_the_server(serving):
+    memo = Memo(Audio(bytes(80), 8000), "a")
+    async with serving(Files()) as server, Client(server.url) as client:
+        for data in (memo, {"sound": memo.sound, "name": "a"}):
+            assert [e.item async for e in client.turn(data) if e.type == "text"] == ["a: 40 at 8000 Hz"]
+            async with client.live() as live:
+                await live.send(data)
+                await live.end()
+                assert [e.item async for e in live if e.type == "text"] == ["a: 40 at 8000 Hz"]
+
+
+async def test_what_has_no_json_form_is_refused_where_it_is_given_and_no_other_turn_is_harmed(serving):
+    bad = {"LLM": {"temperature": object()}}
+    async with serving(Talks(Seen())) as server, Client(server.url) as client, client.turn("hello") as other:
+        with pytest.raises(TypeError):
+            client.turn("x", options=bad)
+        with pytest.raises(TypeError):
+            client.live(options=bad)
+        with pytest.raises(UnicodeEncodeError):
+            client.turn("\udc80")
+        assert [(await anext(other)).type for _ in range(2)] == ["turn.started", "text"]
+
+
 async def test_entry_options_and_timeline_reach_the_server(serving):
     async with serving(FakeLLM() >> Marks()) as server, Client(server.url) as client:
         turn = client.turn("hm", entry="marks", options={"Mark": {"mark": "?"}}, timeline=True)
@@ -205,6 +242,104 @@ async def test_an_event_larger_than_the_limit_is_an_error_and_ends_the_turn(serv
         assert seen.count < 10_000
 
 
+async def test_many_events_that_come_at_once_may_together_be_larger_than_the_limit():
+    texts = b"".join(b'{"type":"text","turn":1,"seq":%d,"t":0.0,"stage":"x","text":"hi"}\n' % n for n in range(1, 101))
+    ended = b'{"type":"turn.ended","turn":1,"seq":101,"t":0.1,"reason":"done"}\n'
+    async with (
+        answering(HEAD + chunk(STARTED + texts + ended), then=stays) as url,
+        Client(url, max_message=100) as client,
+    ):
+        assert len(await types(client.turn("hello"))) == 102
+
+
+@pytest.mark.parametrize("pieces", [[b"x" * 60, b"x" * 60], [b"x" * 101 + b"\n"]])
+async def test_a_line_is_given_up_at_the_limit_whether_it_ends_or_not(pieces):
+    chunks = [chunk(piece) for piece in pieces]
+    async with answering(HEAD, *chunks, then=stays) as url, Client(url, max_message=100) as client:
+        with trio.fail_after(5):
+            with pytest.raises(ProtocolError, match="more than 100 bytes"):
+                await types(client.turn("hello"))
+
+
+@pytest.mark.parametrize("begin", [lambda client: client.turn("x").begun(), lambda client: client.live().begun()])
+async def test_a_turn_that_is_cancelled_before_it_runs_leaves_no_task(serving, begin):
+    async with serving(Talks(Seen())) as server, Client(server.url) as client:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await begin(client)
+        assert scope.cancelled_caught
+        gc.collect()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert client._link.nursery is not None
+        assert client._link.nursery.child_tasks == set()
+        assert await client.interrupt() is None
+
+
+async def test_to_end_a_turn_from_another_task_ends_its_loop(serving):
+    seen = Seen()
+    async with serving(Talks(seen)) as server, Client(server.url) as client:
+        async with client.turn("hello") as turn, trio.open_nursery() as nursery:
+            async for event in turn:
+                if event.type == "text":
+                    nursery.start_soon(turn.aclose)
+        with trio.fail_after(5):
+            await seen.left.wait()
+        unbegun = client.turn("hello")
+        await unbegun.aclose()
+        await unbegun.begun()
+        assert await types(unbegun) == []
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up():
+    async with answering(then=stays) as url, Client(url, answer_s=0.1) as client:
+        with trio.fail_after(5):
+            with pytest.raises(Closed, match=r"has not begun the turn within 0\.1 s"):
+                await types(client.turn("hello"))
+            with pytest.raises(Closed, match=r"/flow was not answered within 0\.1 s"):
+                await client.flow()
+
+
+async def test_a_turn_that_has_begun_takes_as_long_as_it_likes(serving):
+    async with serving(FakeLLM(reply="a b c", each_s=0.5)) as server, Client(server.url, answer_s=1.0) as client:
+        assert (await types(client.turn("hello"))).count("text") == 3
+
+
+async def test_an_ipv6_address_is_as_good_as_any(serving):
+    async with serving(FakeLLM(), host="::1") as server, Client(server.url) as client:
+        assert "[::1]" in client.url
+        assert "text" in await types(client.turn("hello"))
+        async with client.live() as live:
+            await live.end()
+            assert await types(live) == ["turn.started", "turn.ended"]
+
+
+async def test_one_connection_serves_one_turn_after_the_other():
+    ended = b'{"type":"turn.ended","turn":1,"seq":1,"t":0.1,"reason":"done"}\n'
+    connections, said = 0, trio.Event()
+
+    async def answers(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        while asked := await stream.receive_some():
+            if not asked.endswith(b"}"):  # the body is yet to come
+                continue
+            await stream.send_all(HEAD + chunk(STARTED + ended))
+            await said.wait()  # the end of the answer comes by itself
+            await stream.send_all(b"0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, answers, 0)
+        port = listeners[0].socket.getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}") as client:
+            for _ in range(3):
+                async for event in client.turn("hello"):
+                    if event.type == "turn.ended":
+                        said.set()
+                await trio.testing.wait_all_tasks_blocked(0.05)
+        assert connections == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_interrupt_ends_the_users_turn_wherever_it_runs(serving):
     seen = Seen()
     async with serving({"voice": FakeLLM(), "other": Talks(seen)}) as server:
@@ -263,11 +398,16 @@ async def test_a_body_too_large_is_refused(serving):
         assert refused.value.status == 413
 
 
-async def test_a_token_opens_the_server_to_its_users_and_is_told_nowhere(serving):
+async def test_a_token_opens_the_server_to_its_users_and_is_told_nowhere(serving, caplog):
+    caplog.set_level(logging.DEBUG)
     async with serving(FakeLLM(), tokens=(f"{TOKEN} ann",)) as server:
         async with Client(server.url, user="ann", token=TOKEN) as client:
             assert "text" in await types(client.turn("hello"))
-            assert TOKEN not in repr(client) + str(vars(client.turn("hello")))
+            async with client.live() as live:
+                await live.end()
+                assert await types(live) == ["turn.started", "turn.ended"]
+            shown = [repr(thing) for thing in (client, live, live._socket, client._link, client._link.http)]
+            assert TOKEN not in "".join(shown)
         for user, token, status in (("bob", TOKEN, 403), ("ann", None, 401), ("ann", "wrong-" + TOKEN, 401)):
             async with Client(server.url, user=user, token=token) as client:
                 with pytest.raises(Refused) as refused:
@@ -278,6 +418,9 @@ async def test_a_token_opens_the_server_to_its_users_and_is_told_nowhere(serving
 
 async def test_the_server_says_what_it_has(serving):
     async with serving({"voice": Marks(), "other": FakeLLM()}) as server, Client(server.url) as client:
+        for of in ("a b", "x&of=turns", "ü"):
+            with pytest.raises(Refused, match="was given, but"):
+                await client.schema(of)
         assert (await client.flow())["name"] == "voice"
         assert (await client.of("other").flow())["name"] == "other"
         assert "Mark" in (await client.schema("turns"))["properties"]["options"]["properties"]
@@ -348,6 +491,30 @@ async def test_a_server_that_is_another_is_known(answer):
     async with answering(answer, then=stays) as url, Client(url) as client:
         with pytest.raises(ProtocolError):
             await types(client.turn("hello"))
+
+
+@pytest.mark.parametrize("body", [b"[]", b"5", b"{", b"[" * 100_000])
+async def test_an_answer_that_is_no_object_is_an_error(body):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    async with answering(answer, then=stays) as url:
+        for call in (Client.flow, Client.interrupt):
+            async with Client(url) as client:
+                with pytest.raises(ProtocolError, match="is this an ezflow server"):
+                    await call(client)
+
+
+async def test_an_error_does_not_tell_what_its_caller_was_handling():
+    async def breaks(stream: trio.SocketStream) -> None:
+        await trio.aclose_forcefully(stream)
+
+    for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"):
+        async with answering(answer, then=breaks) as url, Client(url) as client:
+            try:
+                raise KeyError("something private")
+            except KeyError:
+                with pytest.raises(Closed) as closed:
+                    await client.ready()
+            assert "private" not in str(closed.value)
 
 
 async def test_a_refusal_of_another_server_is_one_too():
@@ -439,10 +606,12 @@ async def test_a_client_is_open_once_and_only_then_of_use():
         with pytest.raises(RuntimeError, match="is not open"):
             await use()
     async with client:
-        with pytest.raises(RuntimeError, match="open already"):
+        with pytest.raises(RuntimeError, match="was opened before"):
             await client.__aenter__()
     with pytest.raises(RuntimeError, match="is not open"):
         await client.flow()
+    with pytest.raises(RuntimeError, match="was opened before"):
+        await client.__aenter__()
 
 
 @pytest.mark.parametrize(
@@ -454,6 +623,7 @@ async def test_a_client_is_open_once_and_only_then_of_use():
         "http://",
         "http://x:port",
         "http://x:0",
+        "http://a..b",
         "http://a:secret@x",
         "http://x/?user=a",
     ],
@@ -479,7 +649,7 @@ def test_a_url_may_be_that_of_the_socket_and_hold_a_path(given, url):
 
 
 def test_users_and_tokens_that_cannot_be_are_refused():
-    for arguments in ({"user": ""}, {"user": "x" * 257}, {"token": "a\nb"}):
+    for arguments in ({"user": ""}, {"user": "x" * 257}, {"user": "\udc80"}, {"token": "a\nb"}):
         with pytest.raises(SettingsError):
             Client(**arguments)
     assert Client().user != Client().user

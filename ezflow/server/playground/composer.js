@@ -2,7 +2,7 @@
 
 import { byId } from "./dom.js";
 
-const STATES = { starting: "Opening …", recording: "Speak now", live: "Listening", idle: "" };
+const STATES = { opening: "Opening …", recording: "Speak now", starting: "Opening …", live: "Listening", idle: "" };
 
 export class Composer {
   #voice;
@@ -11,7 +11,7 @@ export class Composer {
   #flow = null;
   #holding = false;
 
-  /** `ask(stage, via, input, words)` sends what was typed or chosen; `stop()` interrupts. */
+  /** `ask(stage, via, input, words)` sends what was typed or chosen, and tells if it did; `stop()` interrupts. */
   constructor({ voice, ask, stop }) {
     this.#voice = voice;
     this.#ask = ask;
@@ -20,7 +20,7 @@ export class Composer {
     this.#file();
     byId("stop").addEventListener("click", stop);
     byId("hands-free").addEventListener("click", () => {
-      if (voice.state === "live" || voice.state === "starting") voice.stopListening();
+      if (voice.listens) voice.stopListening();
       else voice.listen();
     });
     voice.on("state", (state) => this.#voiceIs(state));
@@ -87,17 +87,16 @@ export class Composer {
     if (!this.#stage || this.#stage.takes === "audio" || !words.trim()) return false;
     this.note("");
     if (this.#stage.takes === "text") {
-      this.#ask(this.#stage, "text", words, words);
-      return true;
+      return this.#ask(this.#stage, "text", words, words);
     }
+    let input;
     try {
-      this.#ask(this.#stage, "json", JSON.parse(words), words);
-      return true;
+      input = JSON.parse(words);
     } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
       this.note(`${this.#stage.name} takes ${this.#stage.in}, so this must be JSON: ${error.message}.`);
       return false;
     }
+    return this.#ask(this.#stage, "json", input, words);
   }
 
   #hold() {
@@ -155,17 +154,20 @@ export class Composer {
   }
 
   async #give(file, chosen) {
+    if (!chosen) return this.note("The server has not answered yet: try again once it is connected.");
     const stage = chosen.takes === "audio" ? chosen : this.#flow.stages.find(({ takes }) => takes === "audio");
     if (!stage) return this.note("No stage of this flow takes sound.");
+    const sound = await file.arrayBuffer();
+    const head = String.fromCharCode(...new Uint8Array(sound, 0, Math.min(12, sound.byteLength)));
+    if (!/^RIFF.{4}WAVE/s.test(head)) return this.note(`${file.name} is not a WAV.`);
     this.note("");
-    return this.#ask(stage, "wav", await file.arrayBuffer(), file.name);
+    return this.#ask(stage, "wav", sound, file.name);
   }
 
   #voiceIs(state) {
     const [hold, handsFree] = [byId("hold"), byId("hands-free")];
-    const byHold = this.#holding;
-    hold.toggleAttribute("data-recording", byHold && state === "recording");
-    handsFree.setAttribute("aria-checked", String(state === "live" || (state === "starting" && !byHold)));
+    hold.toggleAttribute("data-recording", state === "recording");
+    handsFree.setAttribute("aria-checked", String(this.#voice.listens));
     byId("level").hidden = state === "idle";
     byId("voice-state").textContent = STATES[state];
     this.#explain();
@@ -173,7 +175,7 @@ export class Composer {
 
   /** Say why what cannot be used cannot. */
   #explain() {
-    const { state, holdFlow, liveFlow } = this.#voice;
+    const { records, listens, holdFlow, liveFlow } = this.#voice;
     const whys = {
       hold: holdFlow ? "" : "Hold to talk: no flow of this server takes sound at its front.",
       "hands-free": liveFlow
@@ -185,8 +187,8 @@ export class Composer {
       byId(`${id}-why`).hidden = !why;
       byId(id).disabled = why !== "";
     }
-    if (state === "live" || (state === "starting" && !this.#holding)) byId("hold").disabled = true;
-    if (this.#holding) byId("hands-free").disabled = true;
+    if (listens) byId("hold").disabled = true;
+    if (records) byId("hands-free").disabled = true;
     byId("welcome-hold").hidden = !holdFlow;
     byId("welcome-live").hidden = !liveFlow;
   }

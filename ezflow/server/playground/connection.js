@@ -3,6 +3,8 @@
 import { Client, Closed, Refused } from "./ezflow.js";
 import { Emitter } from "./dom.js";
 
+// A server that has not answered after so long is taken to be away.
+const ANSWER_MS = 5000;
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 8000;
 // From so many failures on it is no short restart any more.
@@ -32,8 +34,8 @@ export class Connection extends Emitter {
     this.#base = base;
     this.#user = user;
     this.#token = token;
-    for (const what of ["online", "offline"]) addEventListener(what, () => this.#wake());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#wake());
+    for (const what of ["online", "offline"]) addEventListener(what, () => this.#look());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#look());
   }
 
   get user() {
@@ -93,6 +95,16 @@ export class Connection extends Emitter {
     return open ? Promise.resolve(this.socket) : new Promise((resolve) => this.#opened.push(resolve));
   }
 
+  /** The socket, after the server has answered on it; another one if it does not. */
+  async check() {
+    const { socket } = this;
+    if (!socket) return this.opened();
+    const silent = new Promise((resolve) => setTimeout(() => resolve(null), ANSWER_MS));
+    const answered = await Promise.race([socket.ping().catch(() => null), silent]);
+    if (answered === null && socket === this.socket) this.open(); // a lost network ends no connection by itself
+    return this.opened();
+  }
+
   /** Try again now rather than later. */
   retry() {
     if (this.#denied) this.open();
@@ -100,9 +112,15 @@ export class Connection extends Emitter {
   }
 
   async #connect(epoch) {
-    await this.#look();
-    if (epoch !== this.#epoch) return;
-    const socket = await this.client().connect();
+    const { signal, stop } = timeout();
+    let socket;
+    try {
+      await this.#describe(signal);
+      if (epoch !== this.#epoch) return;
+      socket = await this.client().connect({ signal });
+    } finally {
+      stop();
+    }
     if (epoch !== this.#epoch) {
       socket.close();
       return;
@@ -115,13 +133,19 @@ export class Connection extends Emitter {
   }
 
   /** Ask for all flows. A restarted server may have others. */
-  async #look() {
-    const first = await new Client(this.#base, { user: this.#user, token: this.#token }).flow();
+  async #describe(signal) {
+    const first = await new Client(this.#base, { user: this.#user, token: this.#token }).flow({ signal });
     const others = (first.flows ?? []).filter((name) => name !== first.name);
-    const rest = await Promise.all(others.map((name) => this.client(name).flow()));
+    const rest = await Promise.all(others.map((name) => this.client(name).flow({ signal })));
     this.flows = new Map([first, ...rest].map((flow) => [flow.name ?? "", flow]));
     if (!this.flows.has(this.#chosen)) this.#chosen = first.name ?? "";
     this.#show(this.flows.get(this.#chosen));
+  }
+
+  /** The page is back, or the network has changed: is the server still there? */
+  #look() {
+    this.#wake();
+    this.check();
   }
 
   #show(flow) {
@@ -154,6 +178,14 @@ export class Connection extends Emitter {
       setTimeout(resolve, wait);
     });
   }
+}
+
+/** A signal that aborts when the server does not answer in time, unless it is stopped. */
+function timeout() {
+  const controller = new AbortController();
+  const late = new Closed(1006, "the server does not answer");
+  const timer = setTimeout(() => controller.abort(late), 2 * ANSWER_MS);
+  return { signal: controller.signal, stop: () => clearTimeout(timer) };
 }
 
 /** Does the server ask for a token, or for another? */

@@ -1,6 +1,7 @@
 // The conversation: an article for each exchange, its text as it streams in, and what can be done with it.
 
 import { announce, copy, el, inSeconds } from "./dom.js";
+import { Tail } from "./tail.js";
 
 const STATES = {
   running: "",
@@ -18,17 +19,16 @@ export class Conversation {
   #log;
   #welcome;
   #can;
-  #follows = true;
+  #tail;
+  #changed = new Set();
+  #frame = 0;
 
   /** `can`: what can be done with an exchange: replay, again, timeline, curl (null where it has none). */
   constructor(log, welcome, can) {
     this.#log = log;
     this.#welcome = welcome;
     this.#can = can;
-    log.addEventListener("scroll", () => {
-      this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
-    });
-    new ResizeObserver(() => this.#scroll()).observe(log);
+    this.#tail = new Tail(log, NEAR_PX);
   }
 
   add(exchange) {
@@ -36,8 +36,7 @@ export class Conversation {
     const article = new Article(exchange, this.#can);
     this.#articles.set(exchange, article);
     this.#log.append(article.element);
-    this.#follows = true;
-    this.#scroll();
+    this.#tail.follow();
   }
 
   drop(exchange) {
@@ -46,14 +45,17 @@ export class Conversation {
   }
 
   change(exchange, what, event) {
-    this.#articles.get(exchange)?.change(what, event);
-    this.#scroll();
+    const article = this.#articles.get(exchange);
+    if (!article) return;
+    if (what !== "answer") article.change(what, event);
+    this.#changed.add(article);
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
   /** A line between two exchanges: who is asking now. */
   say(words) {
     this.#log.append(el("p", { class: "log-line" }, words));
-    this.#scroll();
+    this.#tail.keep();
   }
 
   /** Is the sound of this exchange being played? */
@@ -61,8 +63,12 @@ export class Conversation {
     this.#articles.get(exchange)?.playing(plays);
   }
 
-  #scroll() {
-    if (this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
+  /** Words may come by the thousand a second: they are laid out once for each frame of the screen. */
+  #draw() {
+    this.#frame = 0;
+    for (const article of this.#changed) article.change("answer");
+    this.#changed.clear();
+    this.#tail.keep();
   }
 }
 
@@ -78,8 +84,8 @@ class Article {
     this.element = el("article", { "data-state": exchange.state, "data-turn": "" });
     const p = this.#parts;
     p.meta = el("span", { class: "meta" });
-    p.asked = el("p", { class: "asked", "data-part": "asked" });
-    p.partial = el("p", { class: "partial", "data-part": "partial" });
+    p.asked = el("p", { class: "asked", "data-part": "asked", dir: "auto" });
+    p.partial = el("p", { class: "partial", "data-part": "partial", dir: "auto" });
     p.answer = el("div", { class: "answer", "data-part": "answer" });
     p.notes = el("ul", { class: "notes" });
     p.state = el("p", { class: "state" });
@@ -109,7 +115,7 @@ class Article {
     } else if (what === "asked") {
       this.#asked();
     } else if (what === "answer") {
-      this.#answered(event);
+      this.#answered();
     } else if (what === "note") {
       this.#note(event);
     } else if (what === "sound" || what === "figures") {
@@ -138,19 +144,22 @@ class Article {
     const { asked: words, partial: heard } = this.#parts;
     words.textContent = asked;
     words.hidden = asked === "";
-    heard.textContent = partial || (asked === "" && state === "running" && (isSpoken || via === "wav") ? "…" : "");
+    const without = { running: "…", done: "(no words were heard)" }[state] ?? "(speech)";
+    heard.textContent = partial || (isSpoken || via === "wav" ? without : "");
     heard.hidden = heard.textContent === "" || asked !== "";
   }
 
-  #answered(event) {
-    let text = this.#texts.get(event.stage);
-    if (!text) {
-      text = document.createTextNode("");
-      this.#texts.set(event.stage, text);
-      this.#parts.answer.append(el("p", { "data-stage": event.stage }, text));
-      this.#parts.answer.classList.toggle("several", this.#texts.size > 1);
+  #answered() {
+    for (const [stage, words] of this.#exchange.answers) {
+      let text = this.#texts.get(stage);
+      if (!text) {
+        text = document.createTextNode("");
+        this.#texts.set(stage, text);
+        this.#parts.answer.append(el("p", { "data-stage": stage, dir: "auto" }, text));
+        this.#parts.answer.classList.toggle("several", this.#texts.size > 1);
+      }
+      if (words.length > text.length) text.appendData(words.slice(text.length));
     }
-    text.appendData(event.text);
   }
 
   #note({ type, stage, data }) {
@@ -174,15 +183,12 @@ class Article {
   }
 
   #ended(state) {
-    const { isSpoken, asked, answer, soundMs, error } = this.#exchange;
+    const { answer, soundMs, error } = this.#exchange;
+    this.#answered();
     this.element.dataset.state = state;
     this.#parts.state.textContent = STATES[state];
     this.#parts.state.hidden = !STATES[state] || state === "error";
     this.#asked();
-    if (state !== "running" && isSpoken && asked === "") {
-      this.#parts.partial.textContent = "(no words were heard)";
-      this.#parts.partial.hidden = false;
-    }
     if (state === "done" && answer) announce(answer);
     else if (state === "interrupted") announce("Interrupted");
     else if (state === "done" && !soundMs && !error && this.#parts.notes.childElementCount === 0) {

@@ -13,7 +13,7 @@ export class Exchange {
   answers = new Map();
   /** Events of other types: `{type, stage, data}`. */
   notes = [];
-  /** Audio events, until `forgetSound`. */
+  /** Audio events; those of old exchanges are not kept. */
   sounds = [];
   soundMs = 0;
   /** Is its sound, though it may still come, not wanted any more? */
@@ -23,7 +23,7 @@ export class Exchange {
   firstTextAt = null;
   firstSoundAt = null;
   heardAt = null;
-  /** From the wish to interrupt until nothing was played. */
+  /** From the wish to interrupt until nothing was played: of this answer, or of the one that was cut off for this. */
   silenceMs = null;
   /** The first and the last time of its events, in its trace's seconds. */
   from = null;
@@ -49,13 +49,22 @@ export class Exchange {
 
   /** How a list calls it. */
   get title() {
-    const where = `turn ${this.turn ?? "…"}${this.run === undefined ? "" : `, run ${this.run}`}`;
+    const run = this.run === undefined ? "" : `, run ${this.run}`;
+    const unknown = this.state === "running" ? "beginning" : "not begun";
+    const where = this.turn === null ? unknown : `turn ${this.turn}${run}`;
     const words = this.asked || this.partial || this.file || (this.isSpoken ? "speech" : "");
     return { where, words };
   }
 
-  forgetSound() {
-    this.sounds = [];
+  /** What to say of it when the connection is lost. */
+  get loss() {
+    if (this.turn === null) return { error: "Not answered", message: "The server does not answer.", stage: null };
+    return { error: "Connection lost", message: "The connection was lost in the middle of this turn.", stage: null };
+  }
+
+  /** What to say of it when the server refuses it by this error. */
+  refusal({ error, name, message, status = null, path = null, retryAfter = null }) {
+    return { error: error ?? name, message, status, path, retryAfter, stage: this.entry };
   }
 
   /** The four figures in ms; null for what there is not. */

@@ -31,10 +31,9 @@ export class Figures {
     }
   }
 
-  /** The figures of an exchange; `before` is the one before it. */
-  show(exchange, before) {
+  /** The figures of an exchange. */
+  show(exchange) {
     const figures = exchange?.figures ?? {};
-    figures["interrupt-to-silence"] ??= before?.silenceMs ?? null;
     for (const [name, value] of this.#values) {
       const ms = figures[name] ?? null;
       const words = ms === null ? "–" : inSeconds(ms);

@@ -1,10 +1,13 @@
 // The event inspector: the latest events as they came, one of them as JSON. Sound is told by its length.
 
 import { brief, copy, el, throttled } from "./dom.js";
+import { Tail } from "./tail.js";
 
 const KEPT = 1000;
 const KEPT_HINTS = 300;
 const DRAWS_PER_S = 8;
+// How near to the end counts as reading along.
+const NEAR_PX = 40;
 
 export class Inspector {
   #events = [];
@@ -13,19 +16,25 @@ export class Inspector {
   #count = 0;
   #chosen = null;
   #paused = false;
+  #tail;
   #parts;
   #draw = throttled(() => this.#append(), DRAWS_PER_S);
 
-  /** `parts`: the elements list, type, pause, clear, count, chosen, title, json, copy. */
+  /** `parts`: the elements list, type, pause, clear, newest, count, chosen, title, json, copy. */
   constructor(parts) {
     this.#parts = parts;
-    parts.type.append(el("option", { value: "!stage" }, "all but stage"));
+    // What stages do, the timeline shows; here it would hide the rest.
+    parts.type.append(el("option", { value: "!stage", selected: true }, "all but stage"));
     parts.type.addEventListener("change", () => this.#redraw());
     parts.pause.addEventListener("click", () => this.#pause());
     parts.clear.addEventListener("click", () => this.#clear());
     parts.copy.addEventListener("click", () => copy(parts.json.textContent, parts.copy));
     parts.list.addEventListener("click", ({ target }) => this.#choose(target.closest("[role=option]")));
     parts.list.addEventListener("keydown", (event) => this.#key(event));
+    this.#tail = new Tail(parts.list, NEAR_PX, (follows) => {
+      parts.newest.hidden = follows;
+    });
+    parts.newest.addEventListener("click", () => this.#tail.follow());
     this.#tell();
   }
 
@@ -34,7 +43,7 @@ export class Inspector {
     const seconds = pcm && event.samples / event.rate_hz;
     const shown = pcm ? { ...rest, pcm: `[${pcm.length} numbers, ${seconds.toFixed(2)} s]` } : rest;
     this.#events.push({ id: this.#count++, shown });
-    if (this.#events.length > KEPT) this.#drop();
+    this.#drop();
     if (!this.#types.has(event.type)) {
       this.#types.add(event.type);
       this.#parts.type.append(el("option", { value: event.type }, event.type));
@@ -44,8 +53,11 @@ export class Inspector {
 
   /** Forget the oldest; hints on what stages do go first, as there are many. */
   #drop() {
-    const hints = this.#events.filter(({ shown }) => shown.type === "stage");
-    const oldest = hints.length > KEPT_HINTS ? hints[0] : this.#events[0];
+    // While it is paused, what the list shows is kept.
+    const all = this.#paused ? this.#events.filter(({ id }) => id >= this.#drawn) : this.#events;
+    if (all.length <= KEPT) return;
+    const hints = all.filter(({ shown }) => shown.type === "stage");
+    const oldest = hints.length > KEPT_HINTS ? hints[0] : all[0];
     this.#events.splice(this.#events.indexOf(oldest), 1);
     document.getElementById(`event-${oldest.id}`)?.remove();
   }
@@ -54,11 +66,10 @@ export class Inspector {
     this.#tell();
     if (this.#paused) return;
     const { list } = this.#parts;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
     const fresh = this.#events.filter(({ id, shown }) => id >= this.#drawn && this.#passes(shown));
     list.append(...fresh.map((kept) => this.#row(kept)));
     this.#drawn = this.#count;
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    this.#tail.keep();
   }
 
   #row({ id, shown }) {
@@ -86,19 +97,17 @@ export class Inspector {
   }
 
   #redraw() {
-    this.#drawn = 0;
-    this.#parts.list.replaceChildren();
-    const paused = this.#paused;
-    this.#paused = false;
-    this.#append();
-    this.#paused = paused;
-    this.#parts.list.scrollTop = this.#parts.list.scrollHeight;
+    const drawn = this.#events.filter(({ id, shown }) => id < this.#drawn && this.#passes(shown));
+    this.#parts.list.replaceChildren(...drawn.map((kept) => this.#row(kept)));
+    this.#tell();
+    this.#tail.follow();
   }
 
   #pause() {
     this.#paused = !this.#paused;
     this.#parts.pause.setAttribute("aria-pressed", String(this.#paused));
     this.#parts.pause.textContent = this.#paused ? "Go on" : "Pause";
+    while (this.#events.length > KEPT && !this.#paused) this.#drop();
     this.#append();
   }
 
@@ -137,9 +146,9 @@ export class Inspector {
 
   #tell() {
     const { count } = this.#parts;
-    const waits = this.#paused ? this.#count - this.#drawn : 0;
+    const waits = this.#events.filter(({ id, shown }) => id >= this.#drawn && this.#passes(shown)).length;
     count.textContent = this.#events.length
-      ? `${this.#events.length}${waits ? `, ${waits} since Pause` : ""}`
+      ? `${this.#events.length}${this.#paused && waits ? `, ${waits} since Pause` : ""}`
       : "none yet";
   }
 }
@@ -147,7 +156,7 @@ export class Inspector {
 /** What an event says, on one line. */
 function summary(event) {
   if (event.text !== undefined)
-    return `${event.final === false ? "(partial) " : ""}${JSON.stringify(brief(event.text, 80))}`;
+    return `${JSON.stringify(brief(event.text, 80))}${event.final === false ? " …" : ""}`;
   if (event.type === "audio") return `${(event.samples / event.rate_hz).toFixed(2)} s at ${event.rate_hz} Hz`;
   if (event.data !== undefined) return brief(JSON.stringify(event.data), 80);
   return event.message ?? event.state ?? event.reason ?? "";

@@ -1,6 +1,7 @@
 // The options of each stage, as a form made from the JSON Schema of a request. What differs from the defaults is sent.
 
 import { el } from "./dom.js";
+import { Field } from "./field.js";
 import * as storage from "./storage.js";
 
 export class Options {
@@ -45,11 +46,17 @@ export class Options {
     this.#fields.find((field) => field.key === key && field.name === name)?.complain(message);
   }
 
+  /** The first Field of these stages that does not hold what can be sent; undefined if there is none. */
+  unreadable(keys) {
+    return this.#fields.find(({ key, isUnreadable }) => isUnreadable && keys.includes(key));
+  }
+
   #form(key, schema, flow, root) {
     const stages = flow.stages.filter(({ options }) => options === key).map(({ name }) => name);
-    const fields = Object.entries(schema.properties ?? {}).map(([name, property]) =>
-      this.#field(key, name, resolved(property, root)),
-    );
+    const fields = Object.entries(schema.properties ?? {}).map(([name, property]) => {
+      const changed = (value) => this.#set(key, name, value);
+      return new Field({ key, name, schema: resolved(property, root), value: this.#values[key]?.[name], changed });
+    });
     this.#fields.push(...fields);
     const title = stages.join(", ") || key;
     const reset = el("button", { type: "button", class: "small", click: () => this.#reset(key, fields) }, "Reset");
@@ -66,48 +73,6 @@ export class Options {
     );
   }
 
-  #field(key, name, schema) {
-    const id = `option-${key}-${name}`;
-    const said = this.#values[key]?.[name];
-    const input = control(schema, said);
-    const error = el("span", { class: "field-error", id: `${id}-error`, hidden: true });
-    const complain = (message) => {
-      error.textContent = message;
-      error.hidden = !message;
-      if (message) input.element.setAttribute("aria-invalid", "true");
-      else input.element.removeAttribute("aria-invalid");
-    };
-    const changed = () => {
-      let value;
-      try {
-        value = input.read();
-        complain(input.element.validationMessage ?? "");
-      } catch (problem) {
-        complain(problem.message);
-      }
-      this.#set(key, name, value);
-      element.toggleAttribute("data-changed", value !== undefined);
-    };
-    input.element.id = id;
-    input.element.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
-    input.element.addEventListener("input", changed);
-    const hint = el("span", { class: "meta", id: `${id}-hint` }, hintOf(schema));
-    const element = el(
-      "div",
-      { class: "field", "data-changed": said !== undefined },
-      el("label", { for: id }, name),
-      input.element,
-      hint,
-      error,
-    );
-    const reset = () => {
-      input.write(undefined);
-      complain("");
-      element.removeAttribute("data-changed");
-    };
-    return { key, name, element, complain, reset };
-  }
-
   #set(key, name, value) {
     const values = (this.#values[key] ??= {});
     if (value === undefined) delete values[name];
@@ -119,7 +84,7 @@ export class Options {
   #reset(key, fields) {
     delete this.#values[key];
     storage.setOptions(this.#values);
-    for (const field of fields) field.reset();
+    for (const field of fields) field.show(undefined);
     this.#tell();
   }
 
@@ -158,82 +123,4 @@ function resolved(schema, root) {
     if (types.length === 1) return { ...schema, type: types[0], nullable: types.length < schema.type.length };
   }
   return schema;
-}
-
-/** An element for a schema, how to read its value (undefined: the default) and how to set it. Reading may throw. */
-function control(schema, said) {
-  const standard = schema.default ?? null;
-  const choices = schema.enum ?? (schema.type === "boolean" ? [true, false] : null);
-  if (choices) return choice(choices, standard, said);
-  if (schema.type === "number" || schema.type === "integer") return number(schema, standard, said);
-  const isText = schema.type === "string";
-  const element = el("textarea", { rows: "1", spellcheck: String(isText), placeholder: placeholder(standard) });
-  const show = (value) => {
-    element.value = value === undefined ? "" : isText ? value : JSON.stringify(value);
-  };
-  const read = () => {
-    if (element.value === "") return undefined;
-    if (isText) return element.value;
-    try {
-      return JSON.parse(element.value);
-    } catch {
-      throw new Error("This takes JSON.");
-    }
-  };
-  show(said);
-  return { element, read, write: show };
-}
-
-function choice(choices, standard, said) {
-  const words = (value) => (value === true ? "yes" : value === false ? "no" : String(value));
-  const element = el(
-    "select",
-    {},
-    el("option", { value: "" }, `default${standard === null ? "" : `: ${words(standard)}`}`),
-    ...choices
-      .filter((value) => value !== null)
-      .map((value) => el("option", { value: JSON.stringify(value) }, words(value))),
-  );
-  const show = (value) => {
-    element.value = value === undefined ? "" : JSON.stringify(value);
-  };
-  show(said);
-  return { element, read: () => (element.value === "" ? undefined : JSON.parse(element.value)), write: show };
-}
-
-function number(schema, standard, said) {
-  const isWhole = schema.type === "integer";
-  const element = el("input", {
-    type: "number",
-    step: isWhole ? "1" : "any",
-    inputmode: isWhole ? "numeric" : "decimal",
-    min: schema.minimum ?? null,
-    max: schema.maximum ?? null,
-    placeholder: placeholder(standard),
-  });
-  const show = (value) => {
-    element.value = value ?? "";
-  };
-  show(said);
-  return { element, read: () => (element.value === "" ? undefined : element.valueAsNumber), write: show };
-}
-
-function placeholder(standard) {
-  if (standard === null) return "default";
-  if (standard === "") return "default: empty";
-  return `default: ${typeof standard === "string" ? standard : JSON.stringify(standard)}`;
-}
-
-function hintOf({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum, description }) {
-  const range = [
-    minimum !== undefined ? `from ${minimum}` : "",
-    exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "",
-    maximum !== undefined ? `to ${maximum}` : "",
-    exclusiveMaximum !== undefined ? `below ${exclusiveMaximum}` : "",
-  ]
-    .filter(Boolean)
-    .join(" ");
-  const kind =
-    { integer: "whole number", number: "number", boolean: "", string: "", object: "JSON", array: "JSON" }[type] ?? "";
-  return [description, [kind, range].filter(Boolean).join(" ")].filter(Boolean).join(" · ");
 }

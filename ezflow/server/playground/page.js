@@ -7,6 +7,7 @@ import { askForToken, setUpDialogs, showUser } from "./dialogs.js";
 import { brief, byId, el, throttled } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Figures } from "./figures.js";
+import { setUpFolds } from "./folds.js";
 import { Inspector } from "./inspector.js";
 import { Options } from "./options.js";
 import { Sounds } from "./sounds.js";
@@ -34,7 +35,7 @@ const composer = new Composer({ voice, ask, stop });
 const drawing = new Drawing(document.querySelector(".flow-stages"), enter);
 const inspector = new Inspector(
   Object.fromEntries(
-    ["list", "type", "pause", "clear", "count", "chosen", "chosen-title", "json", "copy"].map((name) => [
+    ["list", "type", "pause", "clear", "newest", "count", "chosen", "chosen-title", "json", "copy"].map((name) => [
       name === "chosen-title" ? "title" : name,
       byId(`events-${name}`),
     ]),
@@ -51,6 +52,8 @@ const timeline = new Timeline(byId("timeline-canvas"), byId("timeline-tip"), byI
 let entry = null;
 // The exchange whose timeline was chosen; null is the latest.
 let chosen = null;
+// How long it took to silence the answer that is cut off for the next; null if none is.
+let cutMs = null;
 // The lanes of the flow as it is shown, before there is a turn.
 let blank = null;
 
@@ -85,30 +88,35 @@ function showFlow(flow) {
 }
 
 function ask(stage, via, input, words) {
-  silence();
+  const { flow } = connection;
+  const wrong = options.unreadable(keysOf(flow));
+  if (wrong) {
+    composer.note(`This is not sent as long as the option ${wrong.name} cannot be read.`);
+    wrong.input.focus();
+    return false;
+  }
+  cutMs = silence(performance.now());
   sounds.unlock();
   chosen = null;
-  const { flow } = connection;
   const asked = via === "wav" ? { file: words } : { asked: words };
-  if (turns.live)
-    return turns.feed(via === "wav" ? new Uint8Array(input) : input, { via, entry: stage.name, ...asked });
+  if (turns.feed(via === "wav" ? new Uint8Array(input) : input, { via, entry: stage.name, ...asked })) return true;
   const sent = optionsOf(flow);
   const body = via === "wav" ? null : { user: connection.user, input, entry: stage.name, options: sent };
   const client = connection.client();
   const repeat = () => ask(stage, via, input, words);
-  return turns.ask(client, flow, input, {
-    via,
-    entry: stage.name,
-    ...asked,
-    options: sent,
-    body,
-    again: repeat,
-    url: client.url,
-  });
+  turns.ask(client, flow, input, { via, entry: stage.name, ...asked, options: sent, body, again: repeat });
+  return true;
+}
+
+function change(name) {
+  if (name !== connection.flow.name && voice.listens) {
+    voice.stopListening("Hands-free has ended: another flow was chosen.");
+  }
+  connection.choose(name);
 }
 
 function again(exchange) {
-  connection.choose(exchange.flow.name ?? "");
+  change(exchange.flow.name ?? "");
   exchange.again();
   byId("message").focus();
 }
@@ -121,19 +129,25 @@ function curl({ body, flow }) {
 
 // Stopping, and what is heard.
 
-/** Silence what is played, and what is still on its way: what was not heard is missing from its answer. */
+/**
+ * Silence what is played, and what is still on its way: what was not heard is missing from its answer. Tells how long
+ * that took, in ms since it was wished for; null if nothing was played.
+ */
 function silence(since) {
+  let ms = null;
   for (const exchange of turns.exchanges) exchange.muted ||= exchange.state === "running";
   for (const exchange of sounds.stop(since)) {
     turns.unheard(exchange);
     conversation.change(exchange, "figures");
+    ms = exchange.silenceMs;
   }
   refresh();
+  return ms;
 }
 
 function stop() {
   const since = performance.now();
-  if (voice.state === "recording" || (voice.state === "starting" && !turns.live)) return voice.abandon();
+  if (voice.records) return voice.abandon();
   silence(since);
   return turns.interrupt();
 }
@@ -148,7 +162,7 @@ turns.on("sound", (exchange, event) => {
   if (sounds.suspended) composer.note("The browser holds the sound back: click anywhere to hear it.");
 });
 turns.on("cut", (exchange) => {
-  if (sounds.sounds(exchange)) silence(gate.onset() ?? performance.now());
+  if (sounds.sounds(exchange)) cutMs = silence(gate.onset());
 });
 sounds.on("heard", (exchange, event, ms) => {
   turns.turnOf(exchange)?.stream?.played(event, ms);
@@ -160,16 +174,18 @@ sounds.on("playing", (exchange, plays) => {
 });
 voice.on("asked", () => {
   chosen = null;
-  silence();
+  const ms = silence(performance.now());
+  if (!voice.listens) cutMs = ms; // what is said hands-free comes later
 });
 voice.on("state", () => refresh());
 
 // The timeline and its figures.
 
 function view() {
+  const { live } = turns;
   const exchange = chosen ?? turns.exchanges.at(-1) ?? null;
-  const live = turns.live;
-  if (live && !chosen) return new View(live.trace, null, true);
+  const isSilent = live && exchange?.trace !== live.trace; // nothing was said yet
+  if (isSilent && !chosen) return new View(live.trace, null, true);
   if (!exchange) return blank;
   const runs = exchange.state === "running" || sounds.sounds(exchange);
   return new View(exchange.trace, exchange, runs);
@@ -185,8 +201,7 @@ function choose(exchange) {
 const tell = throttled(() => {
   const shown = view();
   timeline.describe(shown);
-  const at = chosen ? turns.exchanges.indexOf(chosen) : turns.exchanges.length - 1;
-  figures.show(turns.exchanges[at], turns.exchanges[at - 1]);
+  figures.show(shown?.exchange);
   if (byId("timeline-table").parentElement.open) byId("timeline-table").replaceChildren(tableOf(shown));
   composer.running(turns.answers || sounds.playing || voice.state === "recording");
 }, 10);
@@ -217,6 +232,8 @@ byId("timeline-table").parentElement.addEventListener("toggle", refresh);
 // What turns tell.
 
 turns.on("exchange", (exchange) => {
+  exchange.silenceMs = cutMs;
+  cutMs = null;
   conversation.add(exchange);
   list();
   refresh();
@@ -227,7 +244,7 @@ turns.on("dropped", (exchange) => {
 });
 turns.on("change", (exchange, what, event) => {
   conversation.change(exchange, what, event);
-  if (what === "turn" || what === "asked") list();
+  if (["turn", "asked", "state"].includes(what)) list();
   refresh();
 });
 turns.on("event", (event) => inspector.take(event));
@@ -249,30 +266,15 @@ connection.on("status", (state, words) => {
 connection.on("flow", showFlow);
 connection.on("denied", (reason) => askForToken(connection.user, storage.token(), reason));
 byId("retry").addEventListener("click", () => connection.retry());
-byId("flow").addEventListener("change", ({ target }) => {
-  if (voice.state === "live") voice.stopListening("Hands-free has ended: another flow was chosen.");
-  connection.choose(target.value);
-});
+byId("flow").addEventListener("change", ({ target }) => change(target.value));
 
 function identify(user, token = storage.token()) {
-  if (voice.state === "live") voice.stopListening();
+  if (voice.listens) voice.stopListening();
   if (user !== connection.user && turns.exchanges.length) conversation.say(`From here on as ${user}`);
   storage.setUser(user);
   storage.setToken(token ?? null);
   showUser(user);
   connection.identify(user, token);
-}
-
-for (const fold of document.querySelectorAll(".fold")) {
-  const body = byId(fold.getAttribute("aria-controls"));
-  const show = (open) => {
-    fold.setAttribute("aria-expanded", String(open));
-    body.hidden = !open;
-    refresh();
-  };
-  fold.addEventListener("click", () => show(body.hidden));
-  // On a phone they would stand between the reader and nothing else: only the timeline is open at first.
-  if (matchMedia("(max-width: 46rem)").matches && body.id !== "timeline-body") show(false);
 }
 
 /** A fault of the page itself: better said than silent. */
@@ -284,6 +286,7 @@ addEventListener("error", ({ error, message }) => fail(error ?? message));
 addEventListener("unhandledrejection", ({ reason }) => fail(reason));
 
 setUpDialogs(identify);
+setUpFolds(refresh);
 setUpTheme(byId("theme"), () => timeline.recolour());
 showUser(connection.user);
 connection.open();

@@ -24,9 +24,9 @@ export class Sounds extends Emitter {
     return this.#player.suspended;
   }
 
-  /** To be called when a button or key is pressed. The first sound makes the context, at its own rate. */
+  /** To be called when a button or key is pressed: some browsers let nothing else begin sound. */
   unlock() {
-    if (this.#player.context) this.#player.resume().catch(() => {});
+    this.#player.resume().catch(() => {});
   }
 
   /** Play an audio event after what is being played of the same exchange; another's is cut. */
@@ -49,13 +49,13 @@ export class Sounds extends Emitter {
     return this.#sounding.has(exchange);
   }
 
-  /** Silence everything. Returns the exchanges that were cut off; `since` is when that was wished for. */
-  stop(since = performance.now()) {
+  /** Silence everything. Returns the exchanges that were cut off; `since`: when that was wished for, null if unknown. */
+  stop(since = null) {
     this.#stopReplay();
     const cut = this.#player.playing ? [...this.#sounding] : [];
     this.#player.stop();
     const onItsWay = FADE_MS + 1000 * (this.#player.context?.outputLatency || 0);
-    for (const exchange of cut) exchange.silenceMs = performance.now() - since + onItsWay;
+    for (const exchange of cut) exchange.silenceMs = since === null ? null : performance.now() - since + onItsWay;
     this.#rest();
     return cut;
   }
@@ -64,16 +64,16 @@ export class Sounds extends Emitter {
   async replay(exchange) {
     this.stop();
     const player = (this.#replayer ??= new Player({ context: this.#player.context }));
-    this.#replayed = exchange;
+    const replayed = (this.#replayed = { exchange });
     this.emit("playing", exchange, true);
     for (const event of exchange.sounds) player.play(event);
     await player.idle;
-    if (this.#replayed === exchange) this.#stopReplay();
+    if (this.#replayed === replayed) this.#stopReplay(); // else it has been begun anew
   }
 
   #stopReplay() {
     if (this.#replayed === null) return;
-    const exchange = this.#replayed;
+    const { exchange } = this.#replayed;
     this.#replayed = null;
     this.#replayer.stop();
     this.emit("playing", exchange, false);
@@ -83,7 +83,7 @@ export class Sounds extends Emitter {
     const exchange = this.#owners.get(event);
     const now = performance.now();
     exchange.heardAt ??= now - ms;
-    exchange.trace.hear(event, exchange.run, now - ms, now);
+    exchange.trace.hear(event.seq, exchange.run, now - ms, now);
     this.emit("heard", exchange, event, ms);
   }
 

@@ -8,8 +8,6 @@ const DOING = new Set(["waiting", "working", "blocked"]);
 // What one lane keeps: a live turn may last for hours.
 const KEPT_SPANS = 400;
 const KEPT_MARKS = 2000;
-// A stage that is fed piece by piece waits between any two: a shorter wait than this is drawn as part of the work.
-const SHORT_S = 0.25;
 
 export class Trace {
   /** The server's number of the turn, once it is known. */
@@ -61,13 +59,13 @@ export class Trace {
     for (const lane of this.lanes) this.#stop(lane, undefined, this.ended);
   }
 
-  /** The loudspeaker plays from `from` to `to` (page's clock); more of the same sound makes it longer. */
-  hear(sound, run, from, to) {
-    const span = this.heard.find((other) => other.sound === sound);
+  /** The sound of event `seq` is heard from `from` to `to` (page's clock); more of the same makes it longer. */
+  hear(seq, run, from, to) {
+    const span = this.heard.find((other) => other.seq === seq);
     if (span) {
       span.to = Math.max(span.to, this.at(to));
     } else {
-      this.heard.push({ sound, run, from: this.at(from), to: this.at(to) });
+      this.heard.push({ seq, run, from: this.at(from), to: this.at(to) });
       if (this.heard.length > KEPT_SPANS) this.heard.shift();
     }
   }
@@ -92,21 +90,10 @@ export class Trace {
     if (event.state === "first" || event.state === "failed") this.#mark(event.stage, event.state, event.run, t);
     if (event.state === "first") return;
     this.#stop(lane, event.run, t);
-    if (event.state === "working" && this.#resumes(lane, event.run, t)) return;
     if (DOING.has(event.state)) {
       lane.spans.push({ state: event.state, run: event.run, from: t, to: null });
       if (lane.spans.length > KEPT_SPANS) lane.spans.shift();
     }
-  }
-
-  /** Was the wait that ends here too short to be drawn? The work before it goes on then. */
-  #resumes({ spans }, run, t) {
-    const [work, wait] = spans.slice(-2);
-    const isShort = wait?.state === "waiting" && t - wait.from < SHORT_S;
-    if (!isShort || work.state !== "working" || work.run !== run || wait.run !== run) return false;
-    spans.pop();
-    work.to = null;
-    return true;
   }
 
   #mark(stage, kind, run, t) {

@@ -11,6 +11,8 @@ const KEPT = 200;
 const KEPT_SOUNDS = 30;
 // Of a live turn, so many runs may still get events.
 const KEPT_RUNS = 4;
+// A server that has not ended a turn so long after Stop is not waited for.
+const STOP_MS = 2000;
 
 // Emits "exchange" (a new one), "dropped" (an old one), "change" (exchange, what), "event" (event), "stage" (name,
 // state, flow), "sound" (exchange, audio event), "cut" (exchange), "refused" (error, exchange), "over" (when a turn is).
@@ -28,10 +30,6 @@ export class Turns extends Emitter {
     this.#gate = gate;
   }
 
-  get runs() {
-    return this.#running.size > 0;
-  }
-
   /** Is something under way that Stop would end? A live turn that only listens is not. */
   get answers() {
     return [...this.#running].some((turn) => !turn.live || turn.exchanges().some(({ state }) => state === "running"));
@@ -40,8 +38,13 @@ export class Turns extends Emitter {
   /** One item through the flow over HTTP; resolves when the turn has ended, however. */
   async ask(client, flow, input, { options, ...question }) {
     const turn = this.#begin(flow, { ...question, askedAt: performance.now() });
-    const asked = { entry: question.entry ?? undefined, options, timeline: true };
-    turn.interrupt = () => client.interrupt();
+    const leaving = new AbortController();
+    const asked = { entry: question.entry ?? undefined, options, timeline: true, signal: leaving.signal };
+    turn.interrupt = async () => {
+      turn.stopped = true;
+      const ended = await client.interrupt({ signal: AbortSignal.timeout(STOP_MS) }).catch(() => null);
+      if (ended === null || ended !== turn.trace.turn) leaving.abort(); // the server has not ended it, but will now
+    };
     await this.#follow(turn, () => client.turn(input, asked));
   }
 
@@ -60,7 +63,7 @@ export class Turns extends Emitter {
   }
 
   /** A live turn. Resolves when it has ended, with the reason or with the error that ended it. */
-  async listen(socket, flow, rate_hz, { options, started }) {
+  async listen(socket, flow, rate_hz, { options }) {
     const turn = this.#open(flow, true);
     turn.trace.spoken = this.#gate.spans;
     this.live = turn;
@@ -69,7 +72,6 @@ export class Turns extends Emitter {
         const stream = socket.start({ options, timeline: true, format: { rate_hz, channels: 1 } });
         turn.interrupt = () => stream.interrupt();
         turn.stream = stream;
-        started(stream);
         return stream;
       });
     } finally {
@@ -77,18 +79,30 @@ export class Turns extends Emitter {
     }
   }
 
-  /** Feed the live turn at one of its stages. */
+  /** Sound for the live turn, if there is one. */
+  hear(frame) {
+    this.live?.stream?.send(frame);
+  }
+
+  /** Feed the live turn at one of its stages. False if there is none that takes it. */
   feed(input, { entry, ...question }) {
     const turn = this.live;
-    const exchange = this.#add(turn, { ...question, entry, askedAt: performance.now() });
-    turn.pending.push(exchange);
-    turn.stream.send(input, { entry });
+    if (!turn?.stream?.send(input, { entry })) return false;
+    turn.pending.push(this.#add(turn, { ...question, entry, askedAt: performance.now() }));
+    return true;
+  }
+
+  /** The live turn takes no more; what is being answered is answered. */
+  hangUp() {
+    this.live?.stream?.end();
+    this.live = null;
   }
 
   /** End what is being answered, on the server; its sound is for others to stop. */
   async interrupt() {
-    const ended = [...this.#running].map((turn) => turn.interrupt?.());
-    await Promise.allSettled(ended);
+    const turns = [...this.#running];
+    for (const exchange of turns.flatMap((turn) => turn.exchanges())) this.#finish(exchange, "interrupted");
+    await Promise.allSettled(turns.map((turn) => turn.interrupt?.()));
   }
 
   /** The turn whose exchange this is, if it still runs. */
@@ -119,10 +133,7 @@ export class Turns extends Emitter {
     this.exchanges.push(exchange);
     if (this.exchanges.length > KEPT) this.emit("dropped", this.exchanges.shift());
     const sounding = this.exchanges.filter(({ sounds }) => sounds.length > 0);
-    for (const old of sounding.slice(0, -KEPT_SOUNDS)) {
-      old.forgetSound();
-      this.emit("change", old, "sound");
-    }
+    for (const old of sounding.slice(0, -KEPT_SOUNDS)) this.#change(old, { sounds: [] }, "sound");
     this.emit("exchange", exchange);
     return exchange;
   }
@@ -138,7 +149,7 @@ export class Turns extends Emitter {
       }
     } catch (error) {
       outcome = error;
-      this.#fail(turn, error);
+      if (!turn.stopped) this.#fail(turn, error);
     }
     this.#running.delete(turn);
     turn.trace.close();
@@ -199,13 +210,11 @@ export class Turns extends Emitter {
     return undefined;
   }
 
-  /** The exchange that an event is for: that of its run, else the oldest that waits, else a new one. */
+  /** The exchange that an event is for: that of its run, else one that waits, else a new one. */
   #exchangeOf(turn, event) {
     const known = turn.byRun.get(event.run);
     if (known) return known;
-    const fits = ({ via }) => event.type !== "transcript" || ["hold", "wav"].includes(via);
-    const at = turn.pending.findIndex(fits);
-    const exchange = at >= 0 ? turn.pending.splice(at, 1)[0] : this.#add(turn, { via: "live" });
+    const exchange = this.#awaited(turn, event) ?? this.#add(turn, { via: "live" });
     for (const [run, earlier] of turn.byRun) {
       if (event.run > run) this.#finish(earlier, "done"); // a run begins when the one before has left
       if (event.run > run + KEPT_RUNS) turn.byRun.delete(run);
@@ -214,6 +223,14 @@ export class Turns extends Emitter {
     const began = turn.lanes.get(event.run)?.began ?? event.t;
     this.#change(exchange, { turn: event.turn, run: event.run, from: turn.live ? began : 0 }, "turn");
     return exchange;
+  }
+
+  /** Of those that wait, the oldest this run may be of: nothing was seen of the run before the stage it entered at. */
+  #awaited(turn, { run, stage }) {
+    const place = (wanted) => turn.flow.stages.findIndex(({ name }) => name === wanted);
+    const seen = [stage, ...(turn.lanes.get(run)?.at.keys() ?? [])].filter(Boolean).map(place);
+    const at = turn.pending.findIndex(({ entry }) => seen.every((each) => each >= place(entry)));
+    return at < 0 ? null : turn.pending.splice(at, 1)[0];
   }
 
   #doing(turn, { run, stage, state, t }) {
@@ -229,8 +246,9 @@ export class Turns extends Emitter {
   }
 
   #interrupted(turn, event) {
-    const exchange = turn.byRun.get(event.run) ?? (turn.live ? undefined : turn.pending[0]);
+    const exchange = turn.byRun.get(event.run) ?? this.#awaited(turn, event);
     if (exchange) {
+      turn.byRun.set(event.run, exchange);
       this.#finish(exchange, "interrupted", true);
       this.emit("cut", exchange);
     }
@@ -249,7 +267,7 @@ export class Turns extends Emitter {
     const running = turn.exchanges().filter(({ state }) => state === "running");
     const lost = error instanceof Closed;
     for (const exchange of running.length || turn.live ? running : [this.#add(turn, { via: "live" })]) {
-      this.#change(exchange, { error: lost ? loss(exchange) : refusal(exchange, error) }, "error");
+      this.#change(exchange, { error: lost ? exchange.loss : exchange.refusal(error) }, "error");
       this.#finish(exchange, "error");
       if (!lost && exchange.entry) this.#light(turn, "failed", [exchange.entry]);
       this.emit("refused", error, exchange);
@@ -258,7 +276,7 @@ export class Turns extends Emitter {
 
   #finish(exchange, state, late = false) {
     if (exchange.state !== "running" && !(late && exchange.state === "done")) return;
-    this.#change(exchange, { state: exchange.error ? "error" : state, partial: "" }, "state");
+    this.#change(exchange, { state: exchange.error ? "error" : state }, "state");
   }
 
   /** A finished answer was not heard to its end. */
@@ -277,13 +295,4 @@ export class Turns extends Emitter {
     Object.assign(exchange, values);
     this.emit("change", exchange, what);
   }
-}
-
-function loss({ turn }) {
-  if (turn === null) return { error: "Not answered", message: "The server does not answer.", stage: null };
-  return { error: "Connection lost", message: "The connection was lost in the middle of this turn.", stage: null };
-}
-
-function refusal({ entry }, { error, name, message, status = null, path = null, retryAfter = null }) {
-  return { error: error ?? name, message, status, path, retryAfter, stage: entry };
 }

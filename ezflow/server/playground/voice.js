@@ -12,8 +12,11 @@ const LEAST_MS = 300;
 const MOST_MS = 120_000;
 // A live turn that fails sooner than this would fail again at once.
 const LASTING_MS = 5000;
+// The code with which a server that shuts down closes its sockets.
+const SHUTTING_DOWN = 1001;
 
-// Emits "state" (idle, starting, recording, live), "level" (0 to 1), "note" (words, or "" for none).
+// Emits "state" (idle; opening, recording: push-to-talk; starting, live: hands-free), "level" (0 to 1), "note" (words,
+// or "" for none), "asked" (what was said is about to be sent).
 export class Voice extends Emitter {
   state = "idle";
 
@@ -25,7 +28,6 @@ export class Voice extends Emitter {
   #microphone = new Microphone({ ended: () => this.#lost() });
   #recorded = [];
   #since = 0;
-  #stream = null;
   #press = 0;
   #flow = null;
   #opening = null;
@@ -52,6 +54,16 @@ export class Voice extends Emitter {
     return flows.find((flow) => hears(flow) && flow.live) ?? null;
   }
 
+  /** Is the push-to-talk button held? */
+  get records() {
+    return this.state === "opening" || this.state === "recording";
+  }
+
+  /** Is hands-free on? */
+  get listens() {
+    return this.state === "starting" || this.state === "live";
+  }
+
   get #ms() {
     return this.#recorded.length * FRAME_MS;
   }
@@ -61,11 +73,11 @@ export class Voice extends Emitter {
     if (this.state !== "idle" || !this.holdFlow) return;
     const press = ++this.#press;
     this.#note("");
-    this.#become("starting");
+    this.#become("opening");
     this.#sounds.unlock();
     this.#recorded = [];
     this.#flow = this.holdFlow;
-    this.#opening = this.#connection.choose(this.#flow.name);
+    this.#opening = this.#connection.choose(this.#flow.name).then(() => this.#connection.check());
     await this.#open((frame) => {
       if (press === this.#press) this.#record(frame);
     });
@@ -73,8 +85,8 @@ export class Voice extends Emitter {
 
   /** It is let go of: send what was recorded. */
   async release() {
-    if (this.state === "starting")
-      return this.abandon("The microphone was not open yet: hold the button until it says Speak now.");
+    if (this.state === "opening")
+      return this.abandon("The microphone was not open yet: hold the button, and speak when “Speak now” appears.");
     if (this.state !== "recording") return undefined;
     const spoke = { from: this.#since, to: performance.now() };
     const pcm = joined(this.#recorded);
@@ -82,7 +94,8 @@ export class Voice extends Emitter {
     if (this.#ms < LEAST_MS) return this.abandon("Hold the button for as long as you speak.");
     this.#close();
     if (!this.#connection.socket) this.#note("What you said is sent as soon as the server is back.");
-    const socket = await opening;
+    await opening;
+    const socket = await this.#connection.choose(flow.name); // it may be another than when the button was pressed
     this.#note("");
     this.emit("asked");
     return this.#turns.utter(socket, flow, pcm, RATE_HZ, { options: this.#options(flow), spoke });
@@ -90,7 +103,7 @@ export class Voice extends Emitter {
 
   /** Throw the recording away. */
   abandon(words = "The recording was thrown away.") {
-    if (this.state !== "starting" && this.state !== "recording") return;
+    if (!this.records) return;
     this.#close();
     this.#note(words);
   }
@@ -103,21 +116,20 @@ export class Voice extends Emitter {
     this.#note("");
     this.#become("starting");
     this.#sounds.unlock();
-    const opening = this.#connection.choose(flow.name);
-    if (!(await this.#open((frame) => this.#hear(frame))) || live !== this.#live) return;
+    const opening = this.#connection.choose(flow.name).then(() => this.#connection.check());
+    if (!(await this.#open((frame) => this.#turns.hear(frame))) || live !== this.#live) return;
     this.#become("live");
     this.emit("asked");
     let socket = await opening;
     while (live === this.#live) {
       const began = performance.now();
-      const started = (stream) => {
-        this.#stream = stream;
-      };
-      const outcome = await this.#turns.listen(socket, flow, RATE_HZ, { options: this.#options(flow), started });
-      this.#stream = null;
+      let outcome = await this.#turns.listen(socket, flow, RATE_HZ, { options: this.#options(flow) });
+      // A server that shuts down ends the turn first, and then the socket: is it still there?
+      if (outcome === "interrupted") await socket.ping().catch((closed) => (outcome = closed));
       if (live !== this.#live) return;
       if (outcome instanceof Closed) {
-        this.#note("The connection was lost. Hands-free goes on when it is back.");
+        const what = outcome.code === SHUTTING_DOWN ? "The server was shut down." : "The connection was lost.";
+        this.#note(`${what} Hands-free goes on when it is back.`);
         socket = await this.#connection.opened(socket);
         this.#note("");
       } else if (outcome !== "error" || performance.now() - began < LASTING_MS) {
@@ -129,8 +141,7 @@ export class Voice extends Emitter {
   /** Hear no more; what is being answered is answered. */
   stopListening(words = "") {
     this.#live += 1;
-    if (this.#stream && !this.#stream.over) this.#stream.end();
-    this.#stream = null;
+    this.#turns.hangUp();
     this.#close();
     this.#note(words);
   }
@@ -159,21 +170,17 @@ export class Voice extends Emitter {
 
   #lost() {
     const words = "The microphone is gone: it was unplugged, or the browser took it back.";
-    if (this.state === "live") this.stopListening(words);
+    if (this.listens) this.stopListening(words);
     else this.abandon(words);
   }
 
   #record(frame) {
-    if (this.state === "starting") {
+    if (this.state === "opening") {
       this.#since = performance.now() - FRAME_MS;
       this.#become("recording");
     }
     this.#recorded.push(frame);
     if (this.#ms >= MOST_MS) this.release();
-  }
-
-  #hear(frame) {
-    this.#stream?.send(frame);
   }
 
   #become(state) {
