@@ -286,21 +286,24 @@ class _Thread:
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What an async function gives, called in the thread; KeyboardInterrupt here cancels it there."""
-        # Nothing of the Future is asked here: Ctrl+C inside one of its locks would leave it locked for ever.
+        # No Future is asked here: Ctrl+C inside one of its locks would leave it locked for ever. And the scope is there
+        # before the call is, since Ctrl+C may come when the call has begun and this thread does not know it yet.
         outcomes: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+        scope = trio.CancelScope()
 
         async def told() -> None:
-            try:
-                outcomes.put((await function(*arguments), None))
-            except BaseException as error:
-                outcomes.put((None, error))
-                raise
+            with scope:
+                try:
+                    outcomes.put((await function(*arguments), None))
+                except BaseException as error:
+                    outcomes.put((None, error))
+                    raise
 
-        future = self.begin(told)
         try:
+            self.begin(told)
             result, error = outcomes.get()
         except KeyboardInterrupt:
-            future.cancel()
+            self.portal.call(scope.cancel)
             raise
         if isinstance(error, trio.Cancelled):
             raise Closed(None, "the client was left") from None

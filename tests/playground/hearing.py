@@ -10,7 +10,7 @@ from speech import RATE_HZ, Samples, words
 
 from stdlib_modules.sound import from_float32
 
-__all__ = ["decoded", "understood", "write_wav"]
+__all__ = ["decoded", "encoded", "understood", "write_wav"]
 
 
 def write_wav(path: Path, *sounds: Samples) -> None:
@@ -21,6 +21,11 @@ def write_wav(path: Path, *sounds: Samples) -> None:
 def decoded(pcm16: str) -> Samples:
     """The sound that `observed.played()` tells, 16 kHz."""
     return np.frombuffer(base64.b64decode(pcm16), "<i2").astype(np.float32) / 32768
+
+
+def encoded(samples: Samples) -> str:
+    """The sound that `observed.say()` takes."""
+    return base64.b64encode(from_float32(samples, RATE_HZ).pcm).decode()
 
 
 def understood(samples: Samples) -> list[str]:

@@ -67,13 +67,34 @@
     return target === undefined ? disconnect.call(this) : disconnect.call(this, target, ...rest);
   };
 
+  // A microphone that hears the browser's, and what a test says into it meanwhile.
+  class Microphone {
+    constructor(device) {
+      this.since = performance.now();
+      this.context = new AudioContext();
+      this.input = new GainNode(this.context);
+      this.output = new MediaStreamAudioDestinationNode(this.context);
+      connect.call(new MediaStreamAudioSourceNode(this.context, { mediaStream: device }), this.input);
+      connect.call(this.input, this.output);
+      this.ear = new Ear(this.input);
+      this.stream = this.output.stream;
+    }
+
+    say(samples) {
+      const buffer = new AudioBuffer({ length: samples.length, sampleRate: RATE_HZ });
+      buffer.copyToChannel(samples, 0);
+      const source = new AudioBufferSourceNode(this.context, { buffer });
+      connect.call(source, this.input);
+      source.start();
+    }
+  }
+
   const microphones = [];
   const { getUserMedia } = MediaDevices.prototype;
   MediaDevices.prototype.getUserMedia = async function (...wishes) {
-    const stream = await getUserMedia.apply(this, wishes);
-    const context = new AudioContext();
-    microphones.push({ stream, ear: new Ear(new MediaStreamAudioSourceNode(context, { mediaStream: stream })) });
-    return stream;
+    const microphone = new Microphone(await getUserMedia.apply(this, wishes));
+    microphones.push(microphone);
+    return microphone.stream;
   };
 
   const partials = new Set(); // each soon gives way to the next
@@ -125,6 +146,13 @@
       return btoa(text);
     },
 
+    // Say this into the microphone: PCM16 at 16 kHz, base64.
+    say: (pcm16) => {
+      const bytes = Uint8Array.from(atob(pcm16), (char) => char.charCodeAt(0));
+      microphones.at(-1).say(Float32Array.from(new Int16Array(bytes.buffer), (sample) => sample / 32768));
+    },
+    // Is the microphone open for longer than a click takes?
+    hasRecorded: () => performance.now() - microphones.at(-1).since > 1000,
     // Has what was said into the microphone come to its end?
     hasSpoken: () => microphones.some(({ ear }) => ear.lastLoud !== null && ear.silent),
     microphonesOn: () =>

@@ -14,7 +14,7 @@ import trio
 from attrs.validators import ge, le
 from quart import Blueprint
 
-from ezflow import Audio, Latest, Module, Turn, module, resource
+from ezflow import Audio, Latest, Module, Transcript, Turn, Utterance, module, resource
 from ezflow.testing import Failing, FakeASR, FakeLLM, FakeVAD
 
 RATE_HZ = 24_000
@@ -49,7 +49,7 @@ class Endless(Module[str, str]):
         try:
             for number in itertools.count(1):
                 await trio.sleep(0.2)
-                yield f"{number} "
+                yield f"number {number} "  # which takes longer to say than to count
         finally:
             self.counting.remove(turn)
             with trio.CancelScope(shield=True):
@@ -69,12 +69,35 @@ class Endless(Module[str, str]):
         return routes
 
 
+@module
+class Flood(Module[str, str]):
+    """Gives as many words as it is told, as fast as they are taken."""
+
+    async def process(self, count: str, turn: Turn) -> AsyncIterator[str]:
+        for number in range(int(count)):
+            yield f"word-{number} "
+
+
+@module
+class HalfHeard(Module[Audio | Utterance, str]):
+    """Understands the beginning of what is said, and never the rest."""
+
+    async def process(self, sound: Audio | Utterance, turn: Turn) -> str:
+        await turn.reply(Transcript("only the beg", final=False))
+        await trio.sleep_forever()
+
+
+def not_loud(manner: object, field: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and value.isupper():
+        raise ValueError(f"'{field.name}' must not be so loud: {value}")
+
+
 @attrs.frozen
 class Manner:
     times: int = attrs.field(default=1, validator=[ge(1), le(5)])
     tempo: Literal["slow", "fast"] = "slow"
     aloud: bool = False
-    ending: str | None = None
+    ending: str | None = attrs.field(default=None, validator=not_loud)
 
 
 @module(options=Manner, key="manner")
@@ -85,6 +108,22 @@ class Recite(Module[str, str]):
         manner = turn.options[Manner]
         voice = "aloud" if manner.aloud else "under its breath"
         return f"{text}, {manner.times} times, {manner.tempo}, {voice}, ending with {manner.ending or 'nothing'}"
+
+
+@attrs.frozen
+class Address:
+    name: str = "you"
+    title: str | None = "dear"
+    gifts: list[str] = attrs.field(factory=list)
+
+
+@module(options=Address, key="address")
+class Greet(Module[str, str]):
+    """Tells whom it would greet, and with what."""
+
+    async def process(self, text: str, turn: Turn) -> str:
+        address = turn.options[Address]
+        return f"{text}: {address.title!r} {address.name!r} {address.gifts}"
 
 
 @attrs.frozen
@@ -106,8 +145,11 @@ flows = {
     "chat": chat,
     "endless": Endless().shown() >> Tone(),
     "failing": FakeLLM().shown() >> Failing("the lamp has run out of oil"),
+    "flood": Flood(),
     "reciting": Recite(),
+    "greeting": Greet(),
     "ordering": Waiter(),
     "hearing": FakeASR() >> chat,
+    "half-heard": HalfHeard(),
     "live": FakeVAD() >> Latest(FakeASR() >> chat),
 }

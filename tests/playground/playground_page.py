@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hearing import decoded
+from hearing import decoded, encoded
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 from speech import Samples
 
@@ -124,6 +124,10 @@ class Playground:
         self.until("hasPlayedSince", True, since)
         self.until("isPlaying", False)
         return decoded(self.observed("played"))
+
+    def say(self, samples: Samples) -> None:
+        """Into the microphone that is open."""
+        self.observed("say", encoded(samples))
 
     def speak(self, by: str) -> None:
         """Hold the button, with the pointer or a key, until the microphone has heard all that its file says."""

@@ -99,6 +99,18 @@ def test_escape_stops_the_answer(visit, flows_url):
     tab.until("isPlaying", False)
 
 
+def test_play_again_pressed_twice_plays_from_the_beginning(visit, flows_url):
+    tab = visit(flows_url).ready()
+    turn = tab.ask("a rather long question, that the answer may take some seconds")
+    tab.answer(turn)
+    tab.rest()
+    again = turn.get_by_role("button", name="Play again")
+    again.click()
+    tab.until("isPlaying")
+    again.click()
+    tab.until("hasPlayedSince", True, tab.observed("now") + 500)
+
+
 def test_a_stage_is_chosen_by_the_keyboard(visit, flows_url):
     tab = visit(flows_url).ready()
     tab.stage("tone").focus()

@@ -65,6 +65,42 @@ def test_an_idle_page_finds_a_restarted_server_again(visit, flows_server):
     assert tab.answer(tab.ask("hello")) == "You said hello."
 
 
+def test_a_server_that_does_not_answer_any_more_is_not_called_connected(visit, flows_server):
+    tab = visit(flows_server.url).ready()
+    tab.expect_complaints(REFUSED)  # it ends before the page does
+    flows_server.hang()
+    tab.page.evaluate("dispatchEvent(new Event('online'))")  # as a device's network is back after a while
+    expect(tab.status).not_to_have_text(re.compile("Connected"))
+    flows_server.go_on()
+    tab.ready()
+    assert tab.answer(tab.ask("hello")) == "You said hello."
+
+
+@pytest.mark.parametrize("how", ["refused", "too early"])
+def test_stop_ends_the_turn_even_if_the_request_to_end_it_does_not(visit, flows_url, how):
+    tab = visit(flows_url).ready()
+    tab.choose_flow("endless", "endless")
+    if how == "refused":
+        tab.expect_complaints("status of 429")
+        tab.page.route("**/interrupt", lambda route: route.fulfill(status=429, json={"error": "TooManyRequests"}))
+        turn = tab.ask("count")
+        expect(tab.part(turn, "answer")).to_contain_text("2")
+        tab.stop.click()
+    else:
+        tab.message.fill("count")
+        tab.page.evaluate(
+            """() => {
+                document.querySelector("#ask").requestSubmit();
+                document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+            }"""
+        )
+        turn = tab.turns.first
+    tab.expect_state(turn, "interrupted")
+    tab.rest()
+    with urllib.request.urlopen(f"{flows_url}/endless/idle", timeout=10) as reply:
+        assert json.load(reply) == {"counting": 0}
+
+
 def test_a_server_with_tokens_is_used_after_the_token_has_been_typed(visit, guarded_url):
     tab = visit(guarded_url)
     tab.expect_complaints(r"status of 401|WebSocket connection to .* failed")

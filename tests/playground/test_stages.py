@@ -81,6 +81,64 @@ def test_an_option_out_of_range_is_refused_where_it_was_sent(visit, flows_url):
     assert "5 times" in tab.answer(tab.ask("a poem"))
 
 
+def test_an_option_says_its_default_and_its_bounds(visit, flows_url):
+    tab = visit(flows_url).ready()
+    tab.choose_flow("reciting", "recite")
+    times = tab.options.get_by_role("spinbutton", name="times")
+    expect(times).to_have_attribute("placeholder", "1 (default)")
+    expect(times).to_have_accessible_description("whole number, 1 to 5")
+    expect(tab.options.get_by_role("combobox", name="tempo")).to_contain_text("slow (default)")
+    expect(tab.options.get_by_role("textbox", name="ending")).to_have_attribute("placeholder", "none (default)")
+
+
+def test_the_option_that_was_refused_is_marked_and_the_turn_is_listed_as_not_begun(visit, flows_url):
+    tab = visit(flows_url).ready()
+    tab.expect_complaints("status of 4")
+    tab.choose_flow("reciting", "recite")
+    ending = tab.options.get_by_role("textbox", name="ending")
+    ending.fill("HURRAH")
+    tab.expect_state(tab.ask("a poem"), "error")
+    expect(ending).to_have_attribute("aria-invalid", "true")
+    expect(ending).to_have_accessible_description(re.compile("must not be so loud"))
+    expect(tab.timeline.get_by_role("combobox", name="Shown")).to_contain_text("not begun: a poem")
+    ending.fill("hurrah")
+    expect(ending).to_have_attribute("aria-invalid", "false")
+
+
+def test_an_option_may_be_none_or_empty_or_json_and_is_not_sent_while_it_cannot_be_read(visit, flows_url):
+    tab = visit(flows_url).ready()
+    tab.choose_flow("greeting", "greet")
+    options = tab.options
+    options.get_by_role("textbox", name="name").fill("Ann")
+    options.get_by_role("textbox", name="name").fill("")
+    options.get_by_role("button", name="title: None").click()
+    gifts = options.get_by_role("textbox", name="gifts")
+    gifts.fill('["a ro')
+    tab.message.fill("hello")
+    tab.message.press("Enter")
+    expect(gifts).to_be_focused()
+    expect(tab.ask_form).to_contain_text("not sent")
+    expect(tab.message).to_have_value("hello")
+    gifts.fill('["a rose"]')
+    assert tab.answer(tab.ask("hello")) == "hello: None '' ['a rose']"
+    for name in ("name", "title", "gifts"):
+        options.get_by_role("button", name=f"{name}: Default").click()
+    assert tab.answer(tab.ask("hello")) == "hello: 'dear' 'you' []"
+
+
+def test_a_file_that_is_no_wav_is_not_sent(visit, flows_url, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Buy some milk.")
+    tab = visit(flows_url).ready()
+    tab.choose_flow("hearing", "fake_asr")
+    tab.stage("fake_asr").click()
+    with tab.page.expect_file_chooser() as chooser:
+        tab.ask_form.get_by_role("button", name="Choose a WAV").click()
+    chooser.value.set_files(notes)
+    expect(tab.ask_form).to_contain_text("notes.txt is not a WAV.")
+    expect(tab.turns).to_have_count(0)
+
+
 def test_an_error_is_shown_in_its_turn_with_the_name_of_its_stage(visit, flows_url):
     tab = visit(flows_url).ready()
     tab.choose_flow("failing", "fake_llm")

@@ -109,10 +109,25 @@ namespace Ezflow.Harness
             for (var i = 0; i < 4; i++)
                 Checks.True(outgoing.Put(piece), "there is room");
             Checks.True(!outgoing.Put(piece), "not for a fifth");
-            outgoing.PutControl(new Outgoing.Frame { Bytes = new byte[1], IsText = true });
+            outgoing.PutInterrupt(new Outgoing.Frame { Bytes = new byte[1], IsText = true });
             Checks.Equal(1, outgoing.Take(CancellationToken.None).Result.Bytes.Length);
             Checks.Equal(piece.Bytes.Length, outgoing.Take(CancellationToken.None).Result.Bytes.Length);
             Checks.True(outgoing.Put(piece), "there is room again");
+        }
+
+        [Check]
+        private static void ReportsThatCannotBeSentGiveWayToNewerOnesAndNeverToAnInterrupt()
+        {
+            var outgoing = new Outgoing();
+            for (var i = 0; i <= Outgoing.MostFrames; i++)
+                outgoing.PutReport(new Outgoing.Frame { Bytes = new byte[i] });
+            for (var i = 0; i < 2; i++)
+                outgoing.PutInterrupt(new Outgoing.Frame { Bytes = new byte[0], IsText = true });
+            outgoing.Put(new Outgoing.Frame { Bytes = new byte[7] });
+            for (var i = 1; i <= Outgoing.MostFrames; i++)
+                Checks.Equal(i, outgoing.Take(CancellationToken.None).Result.Bytes.Length);
+            Checks.True(outgoing.Take(CancellationToken.None).Result.IsText, "the interrupt");
+            Checks.Equal(7, outgoing.Take(CancellationToken.None).Result.Bytes.Length);
         }
 
         [Check]

@@ -57,7 +57,7 @@ namespace Ezflow
         public void Interrupt()
         {
             Unwant();
-            outgoing.PutControl(Outgoing.Text(Frame("interrupt")));
+            outgoing.PutInterrupt(Outgoing.Text(Frame("interrupt")));
         }
 
         /// <summary>Tell how much of a sound was heard: the history then holds what was heard of an interrupted answer.</summary>
@@ -67,7 +67,7 @@ namespace Ezflow
             frame["turn"] = sound.TurnId;
             frame["seq"] = sound.Seq;
             frame["ms"] = ms;
-            outgoing.PutControl(Outgoing.Text(frame));
+            outgoing.PutReport(Outgoing.Text(frame));
         }
 
         private bool InputEnded

@@ -12,7 +12,8 @@ namespace Ezflow
         internal const int MostBytes = 1024 * 1024;
 
         private readonly Queue<Frame> inputs = new Queue<Frame>();
-        private readonly Queue<Frame> controls = new Queue<Frame>();
+        private readonly Queue<Frame> reports = new Queue<Frame>();
+        private readonly Queue<Frame> interrupts = new Queue<Frame>();
         private readonly Signals signals = new Signals();
         private int bytes;
 
@@ -47,14 +48,25 @@ namespace Ezflow
             signals.Changed();
         }
 
-        /// <summary>Hold what goes before all input: an interruption, a report of what was heard.</summary>
-        internal void PutControl(Frame frame)
+        /// <summary>Hold a report of what was heard, which goes before all else. The oldest give way to it.</summary>
+        internal void PutReport(Frame frame)
         {
             lock (signals.Gate)
             {
-                if (controls.Count >= MostFrames)
-                    return; // nothing is being sent at all
-                controls.Enqueue(frame);
+                if (reports.Count >= MostFrames)
+                    reports.Dequeue(); // nothing is being sent at all
+                reports.Enqueue(frame);
+            }
+            signals.Changed();
+        }
+
+        /// <summary>Hold an interruption, which goes before all input. For one there is always room; two are as one.</summary>
+        internal void PutInterrupt(Frame frame)
+        {
+            lock (signals.Gate)
+            {
+                if (interrupts.Count == 0)
+                    interrupts.Enqueue(frame);
             }
             signals.Changed();
         }
@@ -66,8 +78,10 @@ namespace Ezflow
                 var more = signals.Next();
                 lock (signals.Gate)
                 {
-                    if (controls.Count > 0)
-                        return controls.Dequeue();
+                    if (reports.Count > 0)
+                        return reports.Dequeue();
+                    if (interrupts.Count > 0)
+                        return interrupts.Dequeue();
                     if (inputs.Count > 0)
                     {
                         var first = inputs.Dequeue();
