@@ -56,8 +56,8 @@ def serve(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """What a hop, a turn and an import cost, beside hand-written trio and asyncio in the same run."""
-    session.install("-e", ".")
+    """What an item, a turn, an interruption and an idle session cost, beside hand-written code in the same run."""
+    session.install("-e", ".[http,bench]")
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 

@@ -1,62 +1,101 @@
-"""`nox -s bench`: what the engine costs beside hand-written code, interleaved in one run on this machine.
+"""`python -m tests.bench`: what ezflow costs beside hand-written code, interleaved in one run on this machine.
 
-Ratios are what counts: the same machine, the same minute. `--short` runs a tenth of it and fails only on lost or
-doubled items, never on time.
+Ratios are what counts: the same machine, the same minute. The exit code is 1 for items that were lost, doubled or
+another user's, and for what is left behind; it never depends on time. `--short` takes under two minutes.
+
+Further benchmarks are programs of their own: `tests.bench.http_clients` (what reading a model server's stream costs),
+`tests.bench.interrupts` (each preset's interrupt), `tests.bench.voice` (the embedded models, from speech to sound).
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
+import json
+import os
+import platform
+import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from . import inprocess
+from . import growth, inprocess, start
+from .figures import Figures
+from .plot import svg
+from .report import markdown
+from .served import idle, interrupts, turns
+from .served.processes import busy_s, cores
+from .served.servers import present
 
-ROUNDS = 7
+# By name; those of `ONCE` measure memory or count, which hardly differ from round to round.
+WORKLOADS: dict[str, Callable[..., None]] = {
+    "items": inprocess.measure,
+    "growth": growth.measure,
+    "start": start.measure,
+    "served": turns.measure,
+    "interrupts": interrupts.measure,
+    "idle": idle.measure,
+}
+ONCE = {"idle"}
+ROUNDS = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--short", action="store_true")
-    short = parser.parse_args().short
-    rounds = 1 if short else ROUNDS
-    for stages in (3, 10):
-        items = (2_000 if short else 40_000) // stages
-        compare(f"{stages} pass-through stages, items per CPU second", inprocess.workloads(stages), items, rounds)
-    compare(
-        "a turn of one item through 3 stages, turns per CPU second", inprocess.turns(), 100 if short else 2_000, rounds
+    options = _options()
+    rounds = 1 if options.short else options.rounds
+    figures = Figures(calm_s=options.calm)
+    begun, busy, used = time.monotonic(), busy_s(), _used_s()
+    for number in range(rounds):
+        for name in options.only or WORKLOADS:
+            if number == 0 or name not in ONCE:
+                _say(f"round {number + 1} of {rounds}: {name}")
+                WORKLOADS[name](figures, short=options.short)
+                if options.json:  # what there is so far, should it be interrupted
+                    options.json.write_text(json.dumps(figures.as_json(), indent=1) + "\n")
+    seconds = time.monotonic() - begun
+    others = max(0.0, (busy_s() - busy) - (_used_s() - used)) / seconds
+    figures.notes.append(_conditions(rounds, seconds, others))
+    if "fastapi" not in present():
+        figures.notes.append("FastAPI, uvicorn, uvloop and aiohttp are not installed (extra `bench`): left out.")
+    if options.json:
+        options.json.write_text(json.dumps(figures.as_json(), indent=1) + "\n")
+    if options.plot:
+        options.plot.write_text(svg(figures))
+    print(markdown(figures))
+    if figures.wrong:
+        sys.exit("\n".join(figures.wrong))
+
+
+def _options() -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--short", action="store_true", help="a little of everything, once: is it right?")
+    parser.add_argument("--only", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"interleaved rounds (default: {ROUNDS})")
+    parser.add_argument("--calm", type=float, default=0.0, metavar="SECONDS", help="wait so long for a calm machine")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw them")
+    return parser.parse_args()
+
+
+def _conditions(rounds: int, seconds: float, others: float) -> str:
+    server, rest = cores()
+    shared = " (shared: there is no other)" if server == rest else ""
+    return (
+        f"Medians of {rounds} interleaved rounds, {seconds / 60:.0f} minutes; Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, server on core {server}{shared}, stubs and load generator on {rest}. Other work on "
+        f"the machine took {others:.2f} of a core meanwhile."
     )
-    print("import ezflow: " + ", ".join(f"{seconds:.3f} s" for seconds in imports(rounds)))
 
 
-def compare(title: str, workloads: dict[str, Callable[[int], int]], items: int, rounds: int) -> None:
-    """Interleaved rounds, medians, and each one's ratio to the first."""
-    rates: dict[str, list[float]] = {name: [] for name in workloads}
-    for _ in range(rounds):
-        for name, work in workloads.items():
-            begun = time.process_time()  # CPU: other work on the machine does not count
-            done = work(items)
-            if done != items:
-                sys.exit(f"{name}: {items} items went in, {done} came out")
-            rates[name].append(items / (time.process_time() - begun))
-    print(f"\n{title} (median of {rounds})")
-    first = statistics.median(next(iter(rates.values())))
-    for name, measured in rates.items():
-        rate = statistics.median(measured)
-        print(f"  {name:<44}{rate:>12,.0f}   x {rate / first:.2f}")
+def _used_s() -> float:
+    """CPU time of this process and of those that it has started and that have ended."""
+    mine, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.ru_utime + mine.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
-def imports(rounds: int) -> list[float]:
-    """Seconds of `import ezflow` in a fresh interpreter."""
-    code = "import time; t = time.perf_counter(); import ezflow; print(time.perf_counter() - t)"
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(rounds)
-    ]
-    return [min(runs), statistics.median(runs)]
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
