@@ -65,7 +65,7 @@ async def test_options_of_a_request_replace_those_of_the_module() -> None:
 async def test_options_that_no_model_can_follow_are_refused_before_it_is_asked(options: dict[str, Any]) -> None:
     (name,) = options
     async with server().serving() as llama:
-        with pytest.raises(InputError, match=rf"^options\.LLM: '{name}' must be >= "):
+        with pytest.raises(InputError, match=rf"^options\.LLM\.{name}: '{name}' must be >= "):
             await LocalLLM(url=llama.url).collect(["hi"], options={"LLM": options})
         assert llama.requests == []
 

@@ -58,7 +58,7 @@ async def test_a_request_may_set_its_own_options() -> None:
         module = chat(server, temperature=1.0, system_prompt="Be brief.")
         options = {"temperature": 0, "top_p": 0.5, "max_tokens": 7, "system_prompt": "Be long."}
         await collect(module, ["hi"], LLM=options)
-        with pytest.raises(InputError, match=r"^options\.LLM: 'top_p' must be <= 1"):
+        with pytest.raises(InputError, match=r"^options\.LLM\.top_p: 'top_p' must be <= 1"):
             await module.collect(["hi"], options={"LLM": {"top_p": 2}})
     (body,) = server.chats
     assert (body.temperature, body.top_p, body.max_tokens) == (0.0, 0.5, 7)

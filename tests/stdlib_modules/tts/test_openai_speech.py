@@ -37,7 +37,7 @@ async def test_only_what_is_set_is_sent() -> None:
 async def test_a_request_may_set_its_own_options() -> None:
     async with OpenAIStandIn().serving() as server:
         await collect(tts(server, speed=2.0), ["hi"], TTS={"voice": "nova", "speed": 1, "instructions": "Loud."})
-        with pytest.raises(InputError, match=r"^options\.TTS: 'speed' must be <= 4"):
+        with pytest.raises(InputError, match=r"^options\.TTS\.speed: 'speed' must be <= 4"):
             await tts(server).collect(["hi"], options={"TTS": {"speed": 9}})
     (body,) = server.spoken
     assert (body.voice, body.speed, body.instructions) == ("nova", 1.0, "Loud.")
