@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from chromium import CHROMIUM, FLAGS
 from playwright.sync_api import Page, expect, sync_playwright
 
 from ezflow import Audio, Module, Turn, module
@@ -24,18 +24,6 @@ from stdlib_modules.sound import from_float32
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "clients" / "javascript"
 IN_PAGE = Path(__file__).with_name("javascript") / "in_browser.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 WITHIN_S = 60
 RATE_HZ = 48_000
 TONE_HZ = 1_000

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import CHROMIUM, FLAGS
 from hearing import write_wav
 from playground_page import Playground
 from playwright.sync_api import Browser, sync_playwright
@@ -19,19 +20,6 @@ from speech import silence
 
 HERE = Path(__file__).parent
 FLOWS = HERE / "playground_flows.py"
-# Chromium as a container has it: without its sandbox, a GPU, and anything that asks its maker's servers.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
