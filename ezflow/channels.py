@@ -1,17 +1,18 @@
 """Bounded channels between stages, drained before the task yields.
 
-A plain memory channel costs two trips through the scheduler an item. Here both ends try the `_nowait` form
-first and park only when they must, so a busy join moves a channel's capacity of items for each switch of tasks.
+A plain memory channel costs two trips through the scheduler an item. Here both ends act at once where they can, and
+park only when they must, so a busy join moves a channel's capacity of items for each switch of tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import ParkingLot, checkpoint, checkpoint_if_cancelled
 
 __all__ = [
     "Inbox",
@@ -96,26 +97,38 @@ async def breathe(count: int) -> None:
         await checkpoint()
 
 
+class _Join(Generic[T]):
+    """What the ends of a channel share. Items lie in `items`; who finds none, or no room, parks.
+
+    trio's own channels hand an item over inside of each call, which costs three times as much as a deque does.
+    """
+
+    __slots__ = ("arrived", "capacity", "givers", "items", "room", "takers")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.items: deque[T] = deque()
+        self.givers = self.takers = 0
+        self.arrived = ParkingLot()  # takers that wait for an item
+        self.room = ParkingLot()  # givers that wait for room
+
+
 class Receiver(Generic[T]):
     """The inbox of a channel."""
 
-    __slots__ = ("_channel", "_taken")
+    __slots__ = ("_closed", "_join", "_taken")
 
-    def __init__(self, channel: trio.MemoryReceiveChannel[T]) -> None:
-        self._channel = channel
+    def __init__(self, join: _Join[T]) -> None:
+        self._join = join
+        self._closed = False
         self._taken = 0
+        join.takers += 1
 
     async def receive(self) -> T:
-        # The checkpoint comes before the item is taken: a cancelled receive has taken nothing.
-        self._taken += 1
-        if self._taken % FAIRNESS:
-            await checkpoint_if_cancelled()
-        else:
-            await checkpoint()
         try:
-            return self._channel.receive_nowait()
-        except trio.WouldBlock:
-            return await self._channel.receive()
+            return await self.__anext__()
+        except StopAsyncIteration:
+            raise trio.EndOfChannel from None
 
     async def drain(self) -> list[T]:
         """All items that are there, waiting for one if there is none; empty at the end of input.
@@ -123,54 +136,76 @@ class Receiver(Generic[T]):
         The engine's own loops take items so: one look at the scheduler serves as many as a busy join holds.
         """
         self._taken += 1
-        await breathe(self._taken)
-        items: list[T] = []
-        take = self._channel.receive_nowait
-        try:
-            try:
-                items.append(take())
-            except trio.WouldBlock:
-                items.append(await self._channel.receive())
-            while len(items) < FAIRNESS:
-                items.append(take())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            pass
+        if self._taken % FAIRNESS:
+            await checkpoint_if_cancelled()
+        else:
+            await checkpoint()
+        join = self._join
+        if not join.items and not await self._arrival():
+            return []
+        count = min(len(join.items), FAIRNESS)
+        take = join.items.popleft
+        items = [take() for _ in range(count)]
+        if join.room:
+            join.room.unpark(count=count)
         return items
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        self._taken += 1  # the same as `receive`, whose call would cost as much as the rest
+        # The checkpoint comes before the item is taken: who is cancelled has taken nothing.
+        self._taken += 1
         if self._taken % FAIRNESS:
             await checkpoint_if_cancelled()
         else:
             await checkpoint()
-        try:
-            return self._channel.receive_nowait()
-        except trio.WouldBlock:
-            try:
-                return await self._channel.receive()
-            except trio.EndOfChannel:
-                raise StopAsyncIteration from None
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        join = self._join
+        if not join.items and not await self._arrival():
+            raise StopAsyncIteration
+        item = join.items.popleft()
+        if join.room:
+            join.room.unpark()
+        return item
+
+    async def _arrival(self) -> bool:
+        """Wait for an item. False if none will come any more."""
+        join = self._join
+        while not join.items:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if not join.givers:
+                return False
+            if join.room:  # where there is no capacity, one that waits to take is the room
+                join.room.unpark()
+            await join.arrived.park()
+        return True
 
     def clone(self) -> Receiver[T]:
-        return Receiver(self._channel.clone())
+        return Receiver(self._join)
 
     def close(self) -> None:
-        self._channel.close()
+        if self._closed:
+            return
+        self._closed = True
+        join = self._join
+        join.takers -= 1
+        join.arrived.unpark_all()
+        if not join.takers:
+            join.items.clear()
+            join.room.unpark_all()
 
 
 class Sender(Generic[T]):
     """The outbox of a channel."""
 
-    __slots__ = ("_channel", "_given")
+    __slots__ = ("_closed", "_given", "_join")
 
-    def __init__(self, channel: trio.MemorySendChannel[T]) -> None:
-        self._channel = channel
+    def __init__(self, join: _Join[T]) -> None:
+        self._join = join
+        self._closed = False
         self._given = 0
+        join.givers += 1
 
     async def send(self, item: T) -> None:
         # A stage looks for its cancellation when it takes an item; giving looks only where it waits, and now
@@ -178,29 +213,53 @@ class Sender(Generic[T]):
         self._given += 1
         if not self._given % FAIRNESS:
             await checkpoint()
-        try:
-            try:
-                self._channel.send_nowait(item)
-            except trio.WouldBlock:
-                await self._channel.send(item)
-        except trio.BrokenResourceError:
-            raise ReceiverGone("the next stage has finished") from None
+        while not self.offer(item):
+            await self._join.room.park()
 
     def offer(self, item: T) -> bool:
         """Give an item if there is room for it at once."""
-        try:
-            self._channel.send_nowait(item)
-        except trio.WouldBlock:
+        join = self._join
+        if not join.takers or self._closed:
+            self._refuse()
+        if len(join.items) >= join.capacity and not join.arrived:
             return False
-        except trio.BrokenResourceError:
-            raise ReceiverGone("the next stage has finished") from None
+        join.items.append(item)
+        if join.arrived:
+            join.arrived.unpark()
         return True
 
+    def offer_all(self, items: Sequence[T]) -> int:
+        """Give the first of these items, as many as there is room for at once; says how many."""
+        join = self._join
+        if not join.takers or self._closed:
+            self._refuse()
+        count = min(len(items), join.capacity - len(join.items))
+        if count <= 0:
+            return 0
+        join.items.extend(items if count == len(items) else items[:count])
+        if join.arrived:
+            join.arrived.unpark(count=count)
+        return count
+
+    def _refuse(self) -> NoReturn:
+        if self._closed:
+            raise trio.ClosedResourceError
+        raise ReceiverGone("the next stage has finished")
+
     def clone(self) -> Sender[T]:
-        return Sender(self._channel.clone())
+        if self._closed:
+            raise trio.ClosedResourceError
+        return Sender(self._join)
 
     def close(self) -> None:
-        self._channel.close()
+        if self._closed:
+            return
+        self._closed = True
+        join = self._join
+        join.givers -= 1
+        join.room.unpark_all()
+        if not join.givers:
+            join.arrived.unpark_all()
 
 
 class Sink:
@@ -223,6 +282,12 @@ class Sink:
         if self.items is not None:
             self.items.append(item)
         return True
+
+    def offer_all(self, items: Sequence[Any]) -> int:
+        """Keep or drop them all."""
+        if self.items is not None:
+            self.items.extend(items)
+        return len(items)
 
     def clone(self) -> Sink:
         return Sink(self.items)
@@ -250,6 +315,12 @@ class Single(Generic[T]):
     def __aiter__(self) -> Self:
         return self
 
+    async def drain(self) -> list[T]:
+        await breathe(1)
+        items = [] if self._taken else [self._item]
+        self._taken = True
+        return items
+
     async def __anext__(self) -> T:
         await breathe(1)
         if self._taken:
@@ -263,5 +334,5 @@ class Single(Generic[T]):
 
 def channel(capacity: int) -> tuple[Sender[Any], Receiver[Any]]:
     """A join that holds up to `capacity` items: its giving and its receiving end."""
-    send, receive = trio.open_memory_channel[Any](capacity)
-    return Sender(send), Receiver(receive)
+    join: _Join[Any] = _Join(capacity)
+    return Sender(join), Receiver(join)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from .channels import Inbox, Outbox, Receiver
+from .channels import Inbox, Outbox
 
-__all__ = ["drive"]
+__all__ = ["drive", "give_all"]
 
 END = object()
 
@@ -29,18 +30,16 @@ async def drive(
     of what an item gives has been given.
     """
     offer = getattr(outbox, "offer", _full)
+    drain = getattr(inbox, "drain", None)
     if limiter is not None:
         async for item in inbox:
             await _in_thread(function, kind, (item, *rest), outbox, limiter)
             answered()
-    elif kind == "value" and not rest and isinstance(inbox, Receiver):
+    elif kind == "value" and not rest and drain is not None:
         # A function that never waits may take all that its join holds; a slow stage must not empty it, or those
         # before it would run ahead.
-        while items := await inbox.drain():
-            for item in items:
-                output = function(item)
-                if not offer(output):
-                    await outbox.send(output)
+        while items := await drain():
+            await give_all(outbox, list(map(function, items)))
     elif kind == "value":
         async for item in inbox:
             output = function(item, *rest)
@@ -60,12 +59,23 @@ async def drive(
                     await outbox.send(output)
             answered()
     else:
+        hooks = sys.get_asyncgen_hooks()
         async for item in inbox:
-            outputs = function(item, *rest)
+            outputs = aiter(function(item, *rest))
+            # trio notes every generator when it is first asked, to close one that is forgotten; to this one that
+            # cannot happen, and the note costs as much as an item. What it asks for itself is noted as ever.
+            sys.set_asyncgen_hooks(None, None)
+            first = outputs.__anext__()
+            sys.set_asyncgen_hooks(*hooks)
             try:
+                output = await first
+                if not offer(output):
+                    await outbox.send(output)
                 async for output in outputs:
                     if not offer(output):
                         await outbox.send(output)
+            except StopAsyncIteration:
+                pass
             except BaseException:
                 # A generator that is left early must be closed here, in its own task, or it is never closed.
                 if hasattr(outputs, "aclose"):
@@ -77,6 +87,18 @@ async def drive(
 def _full(_: object) -> bool:
     """What an outbox without an `offer` would say to it."""
     return False
+
+
+async def give_all(outbox: Outbox[Any], items: list[Any]) -> None:
+    """Give the items in order, as many at once as there is room for."""
+    offer_all = getattr(outbox, "offer_all", None)
+    given = 0
+    while given < len(items):
+        if offer_all is not None:
+            given += offer_all(items if not given else items[given:])
+        if given < len(items):
+            await outbox.send(items[given])
+            given += 1
 
 
 async def _in_thread(

@@ -15,6 +15,8 @@ from .items import Audio
 
 __all__ = ["Ear", "Exchange", "Hearing", "Note", "Run", "Spoken"]
 
+KINDS = {"started": "turn.started", "ended": "turn.ended"}
+
 
 @attrs.define
 class Spoken:
@@ -156,24 +158,25 @@ class Ear:
 
     async def put(self, note: Note) -> None:
         """Queue what a stage says. Atomic with respect to cancellation."""
-        await self._vacancy()
-        self.tell(note)
-
-    async def room(self) -> None:
-        """Wait until fewer notes are held than the capacity."""
-        await self._vacancy()
-        self._room.unpark()  # it puts nothing there itself, so whoever waits next may
-
-    async def _vacancy(self) -> None:
         self._puts += 1
         await breathe(self._puts)
         while len(self._notes) >= self._capacity:
             await self._room.park()
+        self.tell(note)
+
+    async def room(self) -> None:
+        """Wait until fewer notes are held than the capacity."""
+        self._puts += 1
+        await breathe(self._puts)
+        while len(self._notes) >= self._capacity:
+            await self._room.park()
+        self._room.unpark()  # it puts nothing there itself, so whoever waits next may
 
     def tell(self, note: Note) -> None:
         """Queue at once."""
         self._notes.append(note)
-        self._arrived.unpark()
+        if self._arrived:
+            self._arrived.unpark()
 
     def hint(self, note: Note) -> None:
         """Queue at once, unless as many notes are held as the capacity is: what the client can do without."""
@@ -200,7 +203,8 @@ class Ear:
         if not self._notes:
             raise trio.WouldBlock
         note = self._notes.popleft()
-        self._room.unpark()
+        if self._room:
+            self._room.unpark()
         if note.exchange is not None:
             note.exchange.shown.append(note.item)
         elif isinstance(note.item, Audio):
@@ -210,9 +214,8 @@ class Ear:
         return event
 
     def _event(self, note: Note) -> Event:
-        kinds = {"started": "turn.started", "ended": "turn.ended"}
         return Event(
-            type=event_type(note.item) if note.kind == "item" else kinds.get(note.kind, note.kind),
+            type=event_type(note.item) if note.kind == "item" else KINDS.get(note.kind, note.kind),
             turn=self._turn,
             seq=self._seq,
             t=note.t,

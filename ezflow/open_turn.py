@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Self
 
 import attrs
 import trio
 
-from .channels import Inbox, ReceiverGone, Sink, channel
+from .channels import Receiver, ReceiverGone, Single, Sink, channel
 from .combine.latest import Latest
 from .doors import Doors, way_in
+from .driving import give_all
 from .ear import Ear, Note, Run
 from .errors import NOT_ITS_OWN, EntryError, SettingsError, StageError, StageStuck, TurnClosedError, flat
 from .events import Event, Fault, Reason
@@ -78,7 +80,7 @@ class OpenTurn:
         flow: Flow[Any, Any],
         options: Mapping[str, Mapping[type, Any]],
         guard: Callable[[Stage], Callable[[object], None]],
-        inbox: Inbox[Any] | None,
+        inbox: Single[Any] | None,
         sink: Sink,
         live: bool,
         instruments: Sequence[Instrument],
@@ -126,6 +128,22 @@ class OpenTurn:
                 await self._doors.give(door, entered)
         except (ReceiverGone, trio.ClosedResourceError):
             raise TurnClosedError(f"turn {self.id} is over: start another turn.") from None
+
+    async def send_all(self, items: Iterable[Any]) -> None:
+        """Feed these items to the front, as `send` does with one, so many at a time as a join holds.
+
+        Raises: ItemTypeError; TurnClosedError; what the iteration does.
+        """
+        iterator, many = iter(items), max(1, self._limits.capacity)
+        while some := list(islice(iterator, many)):
+            for guard in self._guards_at(0):
+                for item in some:
+                    guard(item)
+            await self._begun()
+            try:
+                await give_all(self._give, some)
+            except (ReceiverGone, trio.ClosedResourceError):
+                raise TurnClosedError(f"turn {self.id} is over: start another turn.") from None
 
     async def end(self) -> None:
         """No more input: the turn runs out."""
@@ -196,7 +214,7 @@ class OpenTurn:
     async def __anext__(self) -> Event:
         if self.finished:
             raise StopAsyncIteration
-        state = await self._begun()
+        state = self._state or await self._begun()
         return self._taken(state, await state.ear.take())
 
     def take_nowait(self) -> Event:
@@ -221,12 +239,16 @@ class OpenTurn:
 
     def check_item(self, item: object, index: int = 0) -> None:
         """Raises: ItemTypeError if the stages that the item enters at do not take it."""
-        if index not in self._guards:
+        for guard in self._guards_at(index):
+            guard(item)
+
+    def _guards_at(self, index: int) -> list[Callable[[object], None]]:
+        guards = self._guards.get(index)
+        if guards is None:
             entered = cut(self._flow, index, size(self._flow))
             assert entered is not None
-            self._guards[index] = [self._guard(stage) for stage in heads(entered)]
-        for guard in self._guards[index]:
-            guard(item)
+            guards = self._guards[index] = [self._guard(stage) for stage in heads(entered)]
+        return guards
 
     def _index(self, entry: int | str | None) -> int:
         """Where in this turn's flow an entry is; entries are those of the whole flow."""
@@ -337,7 +359,7 @@ class OpenTurn:
 class _Feed:
     """A turn's input: it outlives the flow's runs, which close what they are given."""
 
-    def __init__(self, inbox: Inbox[Any]) -> None:
+    def __init__(self, inbox: Receiver[Any] | Single[Any]) -> None:
         self._inbox = inbox
         self.taken = False  # has this run taken anything?
 
@@ -353,6 +375,11 @@ class _Feed:
         item = await self._inbox.__anext__()
         self.taken = True
         return item
+
+    async def drain(self) -> list[Any]:
+        items = await self._inbox.drain()
+        self.taken = True
+        return items
 
     def close(self) -> None:
         pass

@@ -151,8 +151,7 @@ async def _feed(turn: OpenTurn, items: Iterable[Any] | AsyncIterable[Any]) -> No
             async for item in items:
                 await turn.send(item)
         else:
-            for item in items:
-                await turn.send(item)
+            await turn.send_all(items)
     except TurnClosedError:
         return  # the flow has taken all it wanted
     await turn.end()

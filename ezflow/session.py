@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from .channels import Inbox, Single, Sink
+from .channels import Single, Sink
 from .flow import Flow, cut
 from .history import History
 from .open_turn import OpenTurn
@@ -102,7 +102,7 @@ class Session:
         self,
         entry: int | str,
         options: Mapping[str, Any] | None,
-        inbox: Inbox[Any] | None,
+        inbox: Single[Any] | None,
         sink: Sink,
         show: Collection[str] = (),
         live: bool = False,
