@@ -45,7 +45,9 @@ class Exchange:
         self.spoken: list[Spoken] = []
         self.complete = False  # the stage has given all of it
         self.void = False  # it was an attempt that failed
-        self._said = 0  # how much of `given` its sound has reached
+        self._letters = ""  # of the first `_counted` pieces of `given`
+        self._counted = 0
+        self._said = 0  # how many of its letters its sound has reached
 
     def give(self, item: object) -> None:
         """The stage gave something onward."""
@@ -54,17 +56,26 @@ class Exchange:
 
     def says(self, text: str) -> bool:
         """Does a sound with this text belong to the answer? Each piece of an answer is said once, in order."""
-        place = _letters("".join(self.given)).find(_letters(text), self._said)
+        letters = _letters(text)
+        place = self.letters.find(letters, self._said)
         if place >= 0:
-            self._said = place + len(_letters(text))
+            self._said = place + len(letters)
         return place >= 0
+
+    @property
+    def letters(self) -> str:
+        """The letters of all that was given."""
+        if self._counted < len(self.given):
+            self._letters += _letters("".join(self.given[self._counted :]))
+            self._counted = len(self.given)
+        return self._letters
 
     @property
     def sent(self) -> bool:
         """Was the client sent all of the answer so far, as text or else as sound?"""
         if self.shown:
             return sum(map(len, self.shown)) >= sum(map(len, self.given))
-        return bool(self.spoken) and self._said >= len(_letters("".join(self.given)))
+        return bool(self.spoken) and self._said >= len(self.letters)
 
     @property
     def heard(self) -> bool:
