@@ -76,9 +76,21 @@ class SentenceSplitter:
         self._first_clause_chars = first_clause_chars
         self._clear()
 
+    def _clear(self) -> None:
+        self._text = ""
+        self._start = 0  # where the sentence begins
+        self._at = 0  # what lies before it has been judged
+        self._open = ""  # the closing marks still expected, innermost last
+        self._on_new_line = True
+        self._marks = _MARK_OR_CLAUSE if self._first_clause_chars else _MARK  # the latter after the first piece
+
     def feed(self, delta: str) -> list[str]:
         """Take the next piece of text; give the sentences that are now certain."""
+        all_is_judged = self._at == len(self._text)
         self._text += delta
+        if all_is_judged and len(self._text) <= self._max_chars and not self._marks.search(delta):
+            self._at = len(self._text)  # the usual delta: no sentence can end in it
+            return []
         return self._take(final=False)
 
     def end(self) -> list[str]:
@@ -87,21 +99,13 @@ class SentenceSplitter:
         self._clear()
         return sentences
 
-    def _clear(self) -> None:
-        self._text = ""
-        self._start = 0  # where the sentence begins
-        self._at = 0  # what lies before it has been judged
-        self._open = ""  # the closing marks still expected, innermost last
-        self._on_new_line = True
-        self._is_first = self._first_clause_chars > 0
-
     def _take(self, *, final: bool) -> list[str]:
         sentences = []
         while (end := self._next_end(final)) is not None:
             sentences.append(self._text[self._start : end].rstrip())
             self._start, self._at = end, max(self._at, end)
             self._on_new_line = self._text[end - 1] in _NEWLINES
-            self._is_first = False
+            self._marks = _MARK
         self._text = self._text[self._start :]
         self._start, self._at = 0, self._at - self._start
         return sentences
@@ -110,8 +114,7 @@ class SentenceSplitter:
         """The index after the next sentence, or None while it is not certain."""
         self._skip_space()
         text, limit = self._text, self._start + self._max_chars
-        marks = _MARK_OR_CLAUSE if self._is_first else _MARK
-        while mark := marks.search(text, self._at, limit):
+        while mark := self._marks.search(text, self._at, limit):
             verdict = self._judge(mark.start(), limit, final)
             if verdict is None:
                 self._at = mark.start()
