@@ -104,7 +104,8 @@ class OpenTurn:
         self._scope = trio.CancelScope()
         self._closing = False
         self._left = trio.Event()
-        self._input_ended = inbox is not None
+        self._is_fed = inbox is None
+        self._input_ended = not self._is_fed
         self._end: Note | None = None
         self._state: TurnState | None = None
 
@@ -185,6 +186,10 @@ class OpenTurn:
             self.finished = True
             return
         self._closing = self._closing or not self._scope.cancel_called
+        interrupts = not (self.over or self._scope.cancel_called)
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupting(self._state, 0)
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
@@ -194,12 +199,30 @@ class OpenTurn:
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupted(self._state, 0)
         if self._end is not None and not self.finished:
             root = self._state.root
             if self._state.ear.untaken(root):
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
             self._state.close_runs(cut=self._end.reason != "done")
+
+    @property
+    def state(self) -> TurnState | None:
+        """What the engine shares between the views of this turn, once it has begun."""
+        return self._state
+
+    @property
+    def ends_at(self) -> float:
+        """On trio's clock, when its time is over; a live turn that is in use gets more."""
+        return self._scope.deadline
+
+    @property
+    def is_ending(self) -> bool:
+        """Has it been told to end, by whomever, or by its deadline?"""
+        return self._scope.cancel_called
 
     @property
     def over(self) -> bool:
@@ -298,6 +321,8 @@ class OpenTurn:
         assert state is not None
         for instrument in state.instruments:
             instrument.turn_started(state)
+        if self._is_fed:
+            state.joined(self._flow, self._give)
         root = state.new_run(None)
         state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"

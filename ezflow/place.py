@@ -40,6 +40,11 @@ class Place:
         self._turns = 0
         self._interruptions = 0
 
+    @property
+    def turn(self) -> OpenTurn | None:
+        """The turn that runs, or ran last."""
+        return self._turn
+
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
         interruptions = self._interruptions
@@ -137,6 +142,11 @@ class Places(Mapping[str, Place]):
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
         self._places: dict[str, Place] = {}
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """The worker threads of all blocking modules."""
+        return self._threads
 
     def __getitem__(self, user: str) -> Place:
         return self._places[user]
