@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
+        "--metrics", action="store_true", help="figures for Prometheus at /metrics, and more to see in `ezflow top`"
+    )
+    serve.add_argument(
         "--no-playground", dest="playground", action="store_false", help="without the page at / to try the flows on"
     )
     serve.add_argument(
@@ -141,6 +144,7 @@ def _serve(options: argparse.Namespace) -> int:
         origins=tuple(options.allow_origin),
         trusted=tuple(options.trust),
         grace_s=options.grace,
+        metrics=options.metrics,
         playground=options.playground,
     )
     return 0

@@ -17,8 +17,8 @@ __all__ = ["Instrument", "watched"]
 class Instrument:
     """An observer. Override what you need; every method must return at once and not raise.
 
-    `turn` has `.user`, `.id` and `.flow`; where a stage is named it is that stage's own view, and has `.run` too. Times are
-    trio's clock (`trio.current_time()`), to be read when called.
+    `turn` has `.user`, `.id` and `.flow`; where a stage is named it is that stage's own view, and has `.run` too.
+    Times are trio's clock (`trio.current_time()`), to be read when called.
 
     A plain function takes all that its join holds at once: it waits for input once, and `item_in` comes for each
     item before the first `item_out`. An output that is given without a wait is reported all the same, by

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -39,6 +39,11 @@ class Place:
         self._turn: OpenTurn | None = None
         self._turns = 0
         self._interruptions = 0
+
+    @property
+    def tasks(self) -> Collection[trio.lowlevel.Task]:
+        """The tasks of its turns, those that they have started not among them."""
+        return self.nursery.child_tasks if self._ready.is_set() else ()
 
     @property
     def turn(self) -> OpenTurn | None:

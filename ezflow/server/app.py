@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
 
+from ..observe.status import Statuses
 from ..service import Service
 from .config import Settings
 from .describe import describe, flow_description
@@ -17,20 +18,25 @@ from .edges import Edges
 from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
 from .playground import playground
-from .replies import REFUSED, answer, refusal
+from .replies import REFUSED, answer, refusal, status_of
 from .socket import socket
 from .turns import turns
+from .watch import Watch, watch
 
 __all__ = ["create_app"]
 
 
 def create_app(
-    services: Mapping[str, Service], settings: Settings, stopping: trio.Event, nursery: trio.Nursery
+    services: Mapping[str, Service],
+    settings: Settings,
+    stopping: trio.Event,
+    nursery: trio.Nursery,
+    seen: Watch | None = None,
 ) -> QuartTrio:
     """The ASGI application over opened services: each under its name, the first also without a prefix.
 
     When `stopping` is set, open sockets are closed, and new turns refused. `nursery`: where it asks the modules
-    for their health.
+    for their health. `seen`: what watches it.
     """
     app = QuartTrio("ezflow", static_folder=None)
     app.url_map.merge_slashes = False
@@ -52,10 +58,13 @@ def create_app(
             edges.register(live, prefix, "socket")
             of = [service] if prefix else services.values()
             edges.register(health(of, probes, edges), prefix, "all")
+    places = services[first].sessions  # those of all
+    edges.register(watch(seen or Watch(), places, Statuses(services.values()), edges), "", "own")
     if settings.playground:
         edges.register(playground(), "", "all")
 
     async def refuse(error: Exception) -> Response:
+        edges.refused[status_of(error)] += 1
         return refused(error) if edges.audience == "ezpipe" else refusal(error)
 
     for kind in REFUSED:
@@ -63,8 +72,9 @@ def create_app(
 
     @app.errorhandler(HTTPException)
     async def fail(error: HTTPException) -> Response:
+        edges.refused[error.code or 500] += 1
         message, headers = error.description or error.name, {}
-        if isinstance(error, NotFound):
+        if isinstance(error, NotFound) and not request.url_rule:
             flows = ", ".join(f"/{name}" for name in services if name)
             message = f"no route of this server{f'; its flows: {flows}' if flows else ''}."
         elif isinstance(error, MethodNotAllowed):

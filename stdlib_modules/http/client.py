@@ -131,6 +131,10 @@ class HTTPClient:
         self._idle.clear()
         self._watch.close()
 
+    def status(self) -> dict[str, float]:
+        """Its connections, and the requests that wait for one, at this moment."""
+        return self.slots.status() | {"connections_idle": len(self._idle)}
+
     @asynccontextmanager
     async def stream(
         self,

@@ -24,6 +24,14 @@ class Slots:
         """How many wait for a place."""
         return sum(map(len, self._queue.values()))
 
+    def status(self) -> dict[str, float]:
+        """The figures that `Module.status` gives of them."""
+        return {
+            "connections_in_use": self.limit - self.free,
+            "connections_limit": self.limit,
+            "connections_waited_for": self.waiting,
+        }
+
     async def take(self, user: str) -> None:
         """Have a place. A checkpoint only if it has to wait; cancelled, it has none."""
         if self.free:
