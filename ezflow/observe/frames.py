@@ -17,7 +17,7 @@ from ..modules import Module
 from ..stage import Stage
 from ..turn import Turn
 
-__all__ = ["Spot", "line_of", "module_in", "spot_in", "stack_of", "waits_in"]
+__all__ = ["Spot", "line_of", "module_in", "spot_in", "stack_of", "task_in", "waits_in"]
 
 RUN = Stage.run.__code__
 WAITS = {
@@ -71,6 +71,14 @@ def stack_of(frames: Sequence[FrameType]) -> str:
         for frame in frames[-DEEPEST:]
     ]
     return "".join(traceback.StackSummary.from_list(lines).format())
+
+
+def task_in(frames: Sequence[FrameType]) -> Sequence[FrameType]:
+    """Of the frames of trio's thread, the outermost first, those of the task that runs; none if none does."""
+    for number, frame in enumerate(frames):
+        if frame.f_code.co_name == "unrolled_run":
+            return frames[number + 1 :]
+    return ()
 
 
 def waits_in(frames: Iterable[FrameType]) -> str | None:

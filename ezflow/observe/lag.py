@@ -10,14 +10,15 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from time import monotonic
+from types import FrameType
 
 import trio
 
-from .frames import line_of, module_in, spot_in, stack_of
+from .frames import Spot, line_of, module_in, spot_in, stack_of, task_in
 from .histogram import Histogram
 
 __all__ = ["Lag"]
@@ -76,7 +77,7 @@ class Lag:
         if self.block_s and late_s > self.block_s:
             self.blocks += 1
         if self._named_beat == self._beat_at:
-            log.warning("the event loop turns again, after %.2f s", late_s)
+            log.warning("the event loop goes on, after %.2f s", late_s)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -94,37 +95,40 @@ class Lag:
             thread.join()
 
     def _watch(self, loop: int, stop: threading.Event) -> None:
-        """Look at each beat when it is too late; a new one puts that off."""
-        seen = 0.0
+        """Look at the loop when a beat is overdue, twice; a new beat puts that off."""
+        named = 0.0
         while True:
             beat_at = self._beat_at
-            due = (monotonic() if beat_at == seen else beat_at + BEAT_S) + self.block_s
+            half = (monotonic() if beat_at == named else beat_at + BEAT_S) + self.block_s / 2
+            if stop.wait(max(0.0, half - monotonic())):
+                return
+            if self._beat_at != beat_at or beat_at == named:
+                continue
+            before = _mark(_task(loop))
+            due = beat_at + BEAT_S + self.block_s
             if stop.wait(max(0.0, due - monotonic())):
                 return
-            if self._beat_at == beat_at != seen:
-                seen = beat_at
-                self._look(loop, beat_at, monotonic() - due)
+            if self._beat_at == beat_at:
+                named = beat_at
+                self._look(_task(loop), before, beat_at, monotonic() - due)
 
-    def _look(self, loop: int, beat_at: float, overslept_s: float) -> None:
-        """Say what the loop's thread is doing."""
-        frame = sys._current_frames().get(loop)
-        if frame is None:
-            return
+    def _look(self, task: Sequence[FrameType], before: object, beat_at: float, overslept_s: float) -> None:
+        """Say what holds the loop up: what its thread is doing, if it did the same `before`."""
         late_s = monotonic() - beat_at - BEAT_S
-        if overslept_s > self.block_s / 2:
-            # This thread did not get to run either: a busy or sleeping machine, or a call that held Python's lock.
-            self._name(beat_at, late_s, "what let no other thread of this process run", "")
-            return
-        chain = [inner for inner, _ in traceback.walk_stack(frame)][::-1]
-        spot = spot_in(chain)
-        inner = chain if spot is None else spot.inner
-        who = module_in(chain) or "code that is no module's"
-        if spot is not None:
-            flow = f" of {spot.view.flow}" if spot.view.flow else ""
-            who = f"stage {spot.stage.name}{flow} ({type(spot.stage.module).__name__})"
-        self._name(beat_at, late_s, f"{who}, at {line_of(inner)}", stack_of(inner))
+        # Then this thread did not get to run in time either, and sees the loop's right after what let none run.
+        all_stood = overslept_s > self.block_s / 2
+        if task and (all_stood or _mark(task) == before):
+            spot = spot_in(task)
+            inner = task if spot is None else spot.inner
+            who = _named(spot) if spot is not None else module_in(task) or "code that is no module's"
+            other = " (all threads of the process stood still)" if all_stood else ""
+            self._name(beat_at, late_s, f"{who}, at {line_of(inner)}{other}", stack_of(inner))
+        elif all_stood:
+            self._name(beat_at, late_s, "what let no thread of the process run: a busy or a sleeping machine?")
+        else:
+            self._name(beat_at, late_s, "many tasks, none of which takes that long alone: there is too much to do")
 
-    def _name(self, beat_at: float, late_s: float, who: str, stack: str) -> None:
+    def _name(self, beat_at: float, late_s: float, who: str, stack: str = "") -> None:
         now = monotonic()
         if now - self._named_at.get(who, -inf) < QUIET_S:
             return
@@ -133,4 +137,20 @@ class Lag:
         if len(self._named_at) > CULPRITS:
             del self._named_at[next(iter(self._named_at))]
         self._named_beat = beat_at
-        log.warning("the event loop has stood still for %.2f s in %s\n%s", late_s, who, stack)
+        log.warning("the event loop is held up, for %.2f s by now, by %s%s", late_s, who, stack and f"\n{stack}")
+
+
+def _named(spot: Spot) -> str:
+    flow = f" of {spot.view.flow}" if spot.view.flow else ""
+    return f"stage {spot.stage.name}{flow} ({type(spot.stage.module).__name__})"
+
+
+def _task(thread: int) -> Sequence[FrameType]:
+    """The frames of the task that runs in trio's thread."""
+    frame = sys._current_frames().get(thread)
+    return () if frame is None else task_in([inner for inner, _ in traceback.walk_stack(frame)][::-1])
+
+
+def _mark(task: Sequence[FrameType]) -> object:
+    """What tells a task from another, and keeps nothing of it."""
+    return (id(task[0]), task[0].f_code) if task else None

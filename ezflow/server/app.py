@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
@@ -74,7 +74,7 @@ def create_app(
     async def fail(error: HTTPException) -> Response:
         edges.refused[error.code or 500] += 1
         message, headers = error.description or error.name, {}
-        if isinstance(error, NotFound) and not request.url_rule:
+        if isinstance(error, NotFound):
             flows = ", ".join(f"/{name}" for name in services if name)
             message = f"no route of this server{f'; its flows: {flows}' if flows else ''}."
         elif isinstance(error, MethodNotAllowed):

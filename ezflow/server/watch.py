@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 from quart import Blueprint, Response, request
-from werkzeug.exceptions import NotFound
 
-from .. import __version__
 from ..errors import InputError
 from ..observe.lag import Lag
 from ..observe.observer import Observer
@@ -17,7 +15,7 @@ from ..observe.status import Statuses
 from ..observe.tree import sessions
 from ..place import Places
 from .edges import Edges
-from .replies import answer
+from .replies import Refused, answer
 
 if TYPE_CHECKING:
     from ..observe.metrics import Metrics
@@ -38,14 +36,16 @@ class Watch:
 
 def watch(seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Blueprint:
     """The routes that show a server at work: figures to whoever may use it, users to its operator alone."""
+    from .. import __version__
+
     routes = Blueprint("watch", __name__)
-    metrics = _metrics(seen, places, statuses, edges)
+    metrics = _metrics(__version__, seen, places, statuses, edges)
 
     @routes.get("/metrics")
     async def get_metrics() -> Response:
         edges.admit_operator(for_all=False)
         if metrics is None:
-            raise NotFound("metrics are off: start the server with --metrics, or Settings(metrics=True).")
+            raise Refused("metrics are off: start the server with --metrics, or Settings(metrics=True).", 404)
         text, media_type = metrics.exposition(request.headers.get("Accept", ""))
         return Response(text, content_type=media_type)
 
@@ -80,9 +80,9 @@ def watch(seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Blue
     return routes
 
 
-def _metrics(seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Metrics | None:
+def _metrics(version: str, seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Metrics | None:
     if seen.observer is None:
         return None
     from ..observe.metrics import Metrics  # with prometheus-client, which a server without metrics need not have
 
-    return Metrics(__version__, seen.observer, seen.lag, places, edges.refused, statuses)
+    return Metrics(version, seen.observer, seen.lag, places, edges.refused, statuses)
