@@ -52,7 +52,10 @@ class Metrics(Collector):
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The text and its media type: OpenMetrics where the scraper accepts that, else Prometheus' own."""
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encode, media_type = choose_encoder("")
         return encode(self.registry), media_type
 
     def describe(self) -> Iterable[Metric]:

@@ -91,7 +91,7 @@ def _screen(out: TextIO) -> Iterator[None]:
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
     """A function that waits so many seconds for a key, and gives it, or nothing."""
-    if not sys.stdin.isatty() or termios is None:
+    if not sys.stdin.isatty() or termios is None or tty is None:
         yield _without_keys
         return
     descriptor = sys.stdin.fileno()
