@@ -32,8 +32,6 @@ from .request import Request, checked, instead, parts_of, target_of
 from .slots import Slots
 
 if TYPE_CHECKING:
-    import h11
-
     from .connection import Connection, Watch
     from .dialing import Route
 
@@ -110,7 +108,7 @@ class HTTPClient:
             from .connection import Watch
             from .dialing import Route, credentials, proxy_for, trust
         except ModuleNotFoundError as error:
-            raise MissingDependency("HTTPClient", error.name or "h11", "http") from error
+            raise MissingDependency("HTTPClient", error.name or "httptools", "http") from error
         url = self._parts
         secure = url.scheme == "https"
         tls = (self._tls or await trio.to_thread.run_sync(trust)) if secure else None
@@ -187,36 +185,38 @@ class HTTPClient:
             if waited.cancelled_caught:
                 raise request.faults.timeout("was too busy: no connection became free in the time there is")
         try:
-            connection, head = await self._heard(request)
+            connection = await self._heard(request)
         except BaseException:
             if not request.urgent:
                 self.slots.give_back()
             raise
         release = self._keep if request.urgent else self._release
-        reply = Reply(head, connection, request.faults, request.waits, release)
+        reply = Reply(connection, request.faults, request.waits, release)
         if request.check and (reply.status >= 300 or instead(reply.headers, request.expect)):
             raise await reply.refusal()
         if (coding := reply.headers.get("content-encoding", "identity")) != "identity":
             raise reply.broken(f"answered in {coding}, which was not asked for")
         return reply
 
-    async def _heard(self, request: Request) -> tuple[Connection, h11.Response]:
-        """A connection, and the head of the answer that has come on it."""
+    async def _heard(self, request: Request) -> Connection:
+        """A connection on which the head of the answer has come."""
         kept = self._kept()
         if kept is not None:
             try:
-                return kept, await self._ask(kept, request)
+                await self._ask(kept, request)
+                return kept
             except Unheard:
                 pass  # the server had closed it before it read the request
         new = await self._dialed(request)
         try:
-            return new, await self._ask(new, request)
+            await self._ask(new, request)
+            return new
         except Unheard as error:
             raise request.faults.broken("closed the connection without an answer") from error
 
-    async def _ask(self, connection: Connection, request: Request) -> h11.Response:
+    async def _ask(self, connection: Connection, request: Request) -> None:
         try:
-            return await connection.ask(request.method, request.target, request.headers, request.body, request.waits)
+            await connection.ask(request.method, request.target, request.headers, request.body, request.waits)
         except BaseException as error:
             connection.close()
             fault = None if isinstance(error, Unheard) else fault_of(error, request.faults, request.waits)
@@ -256,7 +256,7 @@ class HTTPClient:
         self.slots.give_back()
 
     def _keep(self, connection: Connection) -> None:
-        if self._route is not None and self.max_idle > 0 and connection.recycled():
+        if self._route is not None and self.max_idle > 0 and connection.answer.complete and connection.answer.clean:
             connection.idle_since = trio.current_time()
             self._idle.append(connection)
             if len(self._idle) > self.max_idle:

@@ -12,8 +12,6 @@ import trio
 from .errors import BackendError, Broken, Expired, Faults, Unheard
 
 if TYPE_CHECKING:
-    import h11
-
     from .connection import Connection
 
 __all__ = ["Reply"]
@@ -34,18 +32,13 @@ class Reply:
 
     def __init__(
         self,
-        head: h11.Response,
         connection: Connection,
         faults: Faults,
         waits: tuple[float, float],
         release: Callable[[Connection], None],
     ) -> None:
-        self.status = head.status_code
-        self.headers: dict[str, str] = {}
-        for raw, value in head.headers:
-            name = raw.decode("ascii")
-            known = f"{self.headers[name]}, " if name in self.headers else ""
-            self.headers[name] = known + value.decode("latin-1")
+        self.status = connection.answer.status
+        self.headers = connection.answer.headers
         self._connection: Connection | None = connection
         self._faults = faults
         self._waits = waits
