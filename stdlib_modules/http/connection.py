@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 import trio
@@ -18,7 +18,7 @@ CLOSED = -1
 
 
 class Watch:
-    """Closes the connections whose deadline passes while they wait.
+    """Tells the connections whose deadline has passed; those that wait for their server close.
 
     A cancel scope around each wait for the next piece costs a tenth to a quarter of all that reading a stream costs
     (tests/bench/http_clients.py). Noting a number costs nothing, and one sleeping task serves all connections.
@@ -51,7 +51,7 @@ class Watch:
                 await trio.sleep_forever()
             now = trio.current_time()
             for connection in [each for each in self.connections if each.deadline <= now]:
-                connection.expire()
+                connection.lapse()
             self._next = min((each.deadline for each in self.connections), default=inf)
             self._alarm = trio.CancelScope(deadline=self._next)
 
@@ -72,6 +72,7 @@ class Connection:
         self.answer = Answer()
         self.expired = False
         self.deadline = inf
+        self._left: Callable[[], None] | None = None
         self.idle_since = 0.0
         watch.connections.add(self)
 
@@ -81,9 +82,20 @@ class Connection:
         self._tcp.socket.close()
         self._watch.connections.discard(self)
 
-    def expire(self) -> None:
-        self.expired = True
-        self.close()
+    def lapse(self) -> None:
+        """The deadline is over: of the server that is waited for, or of who was to ask for more of its answer."""
+        self.deadline = inf
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+        else:
+            self.expired = True
+            self.close()
+
+    def when_left(self, after_s: float, left: Callable[[], None]) -> None:
+        """Call it if until then nothing is asked for."""
+        self._arm(after_s, inf)
+        self._left = left
 
     @property
     def stale(self) -> bool:
@@ -161,5 +173,6 @@ class Connection:
             self.answer.end()
 
     def _arm(self, read_s: float, end: float) -> None:
+        self._left = None
         self.deadline = deadline = min(trio.current_time() + read_s, end)
         self._watch.expect(deadline)

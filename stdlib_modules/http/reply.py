@@ -19,6 +19,7 @@ __all__ = ["Reply"]
 REFUSAL = 16 * 1024  # bytes of an error's body that are read
 LIMIT = 16 * 1024 * 1024
 AHEAD_BYTES = 4 * 1024 * 1024  # a minute of sound
+BEHIND_S = 0.05
 
 
 class Reply:
@@ -44,6 +45,7 @@ class Reply:
         self._waits = waits
         self._release = release
         self._whole = False
+        self._readers: trio.Nursery | None = None
         self._ahead: _Ahead | None = None
 
     def __repr__(self) -> str:
@@ -53,20 +55,23 @@ class Reply:
         return self
 
     def read_ahead(self, nursery: trio.Nursery) -> None:
-        """Read it in a task, up to AHEAD_BYTES before it is asked for: who takes it slowly keeps no connection busy."""
-        self._ahead = _Ahead()
-        nursery.start_soon(self._ahead.fill, self._next)
+        """Have a task read on, up to AHEAD_BYTES, once it is not asked for more within BEHIND_S of the piece before.
 
-    async def __anext__(self) -> bytes:
-        return await (self._next() if self._ahead is None else self._ahead.take())
+        So who takes it slowly keeps no connection busy, and who takes it as it comes pays for no task.
+        """
+        self._readers = nursery
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._next() if self._ahead is None else self._ahead.take()
 
     async def _next(self) -> bytes:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             if self._whole:
                 raise StopAsyncIteration
             raise trio.ClosedResourceError("the answer was left before its end")
         try:
-            piece = await self._connection.piece(*self._waits)
+            piece = await connection.piece(*self._waits)
         except BaseException as error:
             self.close()
             if fault := fault_of(error, self._faults, self._waits):
@@ -76,7 +81,14 @@ class Reply:
             self._whole = True
             self.close()
             raise StopAsyncIteration
+        if self._readers is not None and self._ahead is None:
+            connection.when_left(BEHIND_S, self._read_on)
         return piece
+
+    def _read_on(self) -> None:
+        if self._connection is not None and self._readers is not None:
+            self._ahead = _Ahead()
+            self._readers.start_soon(self._ahead.fill, self._next)
 
     async def read(self, limit: int = LIMIT) -> bytes:
         """The rest of the body. Raises: BackendBroken when it has more than `limit` bytes."""
