@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
@@ -61,7 +61,7 @@ class Reply:
         """
         self._readers = nursery
 
-    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+    def __anext__(self) -> Awaitable[bytes]:
         return self._next() if self._ahead is None else self._ahead.take()
 
     async def _next(self) -> bytes:
