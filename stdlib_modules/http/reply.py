@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
@@ -20,6 +21,7 @@ REFUSAL = 16 * 1024  # bytes of an error's body that are read
 LIMIT = 16 * 1024 * 1024
 AHEAD_BYTES = 4 * 1024 * 1024  # a minute of sound
 BEHIND_S = 0.05
+SOON_S = 0.05
 
 
 class Reply:
@@ -106,6 +108,11 @@ class Reply:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._faults.broken("sent what is not JSON", body) from error
+
+    async def finish(self) -> None:
+        """Wait a moment for the end of an answer whose last word has come, so that its connection is free again."""
+        with trio.move_on_after(SOON_S), suppress(BackendError):
+            await self.read()
 
     def broken(self, problem: str, body: bytes = b"") -> BackendError:
         """The error to raise for an answer that is not what it should be. Closes the connection."""
