@@ -29,6 +29,7 @@ class Answer:
         """A request of this method is about to be sent."""
         if self._without_body:  # llhttp does not know of HEAD, and waits for the body that there never is
             self._parser = self._new_parser()
+        self.pieces.clear()
         self.status = 0  # until the head has come
         self.headers: dict[str, str] = {}  # names in lower case
         self.complete = False

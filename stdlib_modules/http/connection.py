@@ -130,12 +130,12 @@ class Connection:
                 raise answer.fault
             await self._receive(*waits)
 
-    async def piece(self, read_s: float, end: float) -> bytes | None:
-        """More of the answer's body; None at its end. Raises: Broken, Expired."""
+    async def piece(self, read_s: float, end: float) -> bytes:
+        """More of the answer's body; nothing at its end. Raises: Broken, Expired."""
         answer = self.answer
         while not answer.pieces:
             if answer.complete:
-                return None
+                return b""
             if answer.fault is not None:
                 raise answer.fault
             await self._receive(read_s, end)

@@ -79,11 +79,12 @@ class Reply:
             if fault := fault_of(error, self._faults, self._waits):
                 raise fault from error
             raise
-        if piece is None:
+        if connection.answer.complete:
             self._whole = True
             self.close()
-            raise StopAsyncIteration
-        if self._readers is not None and self._ahead is None:
+            if not piece:
+                raise StopAsyncIteration
+        elif self._readers is not None and self._ahead is None:
             connection.when_left(BEHIND_S, self._read_on)
         return piece
 

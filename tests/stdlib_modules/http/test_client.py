@@ -189,6 +189,7 @@ async def test_an_answer_that_has_all_arrived_keeps_its_connection_though_it_was
         for _ in range(2):
             async with http.stream("POST", "/") as reply:
                 pass
+        assert await asked(http) == b"onetwo"
         with pytest.raises(trio.ClosedResourceError):
             await anext(reply)
     assert server.connections == 1
