@@ -28,7 +28,7 @@ from . import bodies
 from .attempts import attempted, ready
 from .errors import Faults, NoWay, Unheard
 from .reply import Reply, fault_of
-from .request import Request, checked, instead, parts_of, target_of
+from .request import NAME, Request, checked, instead, parts_of, target_of
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ class HTTPClient:
         """
         if self._route is None:
             raise RuntimeError(f"{self!r} is not open: async with HTTPClient(...) as http.")
+        if not NAME.fullmatch(method):
+            raise ValueError(f"{method!r} cannot be a method: give one like POST.")
         kind, body = bodies.body(json, content, form, files)
         sent = self._headers | ({"accept": expect} if expect else {}) | ({"content-type": kind} if kind else {})
         sent |= checked(headers or {})

@@ -66,8 +66,8 @@ class Connection:
         self._tcp = tcp
         self._stream = stream
         self._watch = watch
-        # Where a socket is a file, bare TCP is read and written as one: trio's streams try before they wait, and wait
-        # for their turn after each send, which is a third of all that a piece costs.
+        # Where a socket is a file, bare TCP is read and written as one: trio's streams try to read before they wait,
+        # and wait for another turn after each send.
         self._file = tcp.socket.fileno() if stream is tcp and os.name == "posix" else None
         self.answer = Answer()
         self.expired = False

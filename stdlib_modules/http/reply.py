@@ -20,8 +20,8 @@ __all__ = ["Reply"]
 REFUSAL = 16 * 1024  # bytes of an error's body that are read
 LIMIT = 16 * 1024 * 1024
 AHEAD_BYTES = 4 * 1024 * 1024  # a minute of sound
-BEHIND_S = 0.05
-SOON_S = 0.05
+BEHIND_S = 0.05  # who has not asked for more by then is slower than what comes
+SOON_S = 0.05  # how long the end of an answer is waited for, once its last word has come
 
 
 class Reply:
@@ -59,7 +59,8 @@ class Reply:
     def read_ahead(self, nursery: trio.Nursery) -> None:
         """Have a task read on, up to AHEAD_BYTES, once it is not asked for more within BEHIND_S of the piece before.
 
-        So who takes it slowly keeps no connection busy, and who takes it as it comes pays for no task.
+        So who takes it slowly keeps no connection busy, and who takes it as it comes pays for no task. The nursery must
+        be open for longer than the answer is.
         """
         self._readers = nursery
 

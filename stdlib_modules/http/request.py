@@ -11,7 +11,7 @@ import attrs
 
 from .errors import Faults
 
-__all__ = ["Request", "checked", "instead", "parts_of", "target_of"]
+__all__ = ["NAME", "Request", "checked", "instead", "parts_of", "target_of"]
 
 NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 TARGET = re.compile(r"/[!\x22\x24-\x7e]*")

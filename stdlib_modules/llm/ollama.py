@@ -76,14 +76,14 @@ class Ollama(HTTPStream[str, str]):
             try:
                 line = _LINES.decode(told)
             except msgspec.ValidationError as error:
-                raise reply.broken(f"sent what is no line of a chat: {told:.80}") from error
+                raise reply.broken(f"sent what is no line of a chat: {told!r:.80}") from error
             except (ValueError, RecursionError) as error:
                 raise reply.broken("sent what is not JSON", told.encode(errors="replace")) from error
             if line.error is not msgspec.UNSET:
                 raise self.failure(str(line.error))
             message = line.message
             if message is None:
-                raise reply.broken(f"sent what is no line of a chat: {told:.80}")
+                raise reply.broken(f"sent what is no line of a chat: {told!r:.80}")
             if message.thinking and isinstance(message.thinking, str):
                 await turn.reply(Thought(message.thinking))
             if message.content:
