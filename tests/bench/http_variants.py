@@ -211,7 +211,9 @@ async def ezflow(port: int, size: int, tls: ssl.SSLContext | None = None) -> Asy
 
 @asynccontextmanager
 async def by_hand(port: int, size: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Turn, None]:
-    """The least that it can cost: bytes split at newlines, chunk headers skipped by how they look, no timeouts."""
+    """The least that trio's streams can cost: bytes split at newlines, chunk headers skipped by how they look, no
+    timeouts.
+    """
     places = trio.Semaphore(size)
     idle: list[trio.abc.Stream] = []
 
