@@ -9,6 +9,7 @@ from .errors import Broken, Unheard
 __all__ = ["Answer"]
 
 LIMIT = 64 * 1024  # bytes on end without anything of a body: a head, trailers, what may stand beside a chunk's size
+SHOWN = 80  # bytes of what is no answer
 
 
 class Answer:
@@ -36,17 +37,19 @@ class Answer:
         self.clean = False
         self.fault: Exception | None = None
         self._without_body = method == "HEAD"
-        self._heard = False
+        self._opening = bytearray()  # of all that came, for who is told that it is no answer
         self._count = 0
         self._bare = 0
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take in what has come."""
-        self._heard = True
+        if len(self._opening) < SHOWN:
+            self._opening += data[:SHOWN]
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._spoil(str(error))
+            line = self._opening.partition(b"\r\n")[0]
+            self._spoil(str(error) if line.startswith(b"HTTP/") else f"illegal status line: {line}")
         if self.complete and len(self.pieces) > self._count:  # of what comes behind it
             del self.pieces[self._count :]
             self.clean = False
@@ -71,7 +74,7 @@ class Answer:
     def cut(self) -> None:
         """The connection is lost."""
         if self.fault is None:
-            self.fault = Broken("broke off in the middle of its answer") if self._heard else Unheard()
+            self.fault = Broken("broke off in the middle of its answer") if self._opening else Unheard()
 
     def on_message_begin(self) -> None:
         self.clean = False  # if it is complete, something comes behind it
