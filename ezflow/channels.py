@@ -278,7 +278,7 @@ class Sink:
             self.items.append(item)
 
     def offer(self, item: Any) -> bool:
-        """Keep or drop an item. There is always room, but now and then a giver must wait: an endless one would never."""
+        """Keep or drop an item. There is room, but now and then a giver has to wait: an endless one never would."""
         if not (self._given + 1) % FAIRNESS:
             return False
         self._given += 1
