@@ -17,6 +17,7 @@ Source: hypercorn 0.18.0, trio/{run,tcp_server,task_group}.py and protocol/{h11,
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from math import inf
 from types import FunctionType
@@ -25,12 +26,14 @@ from urllib.parse import urlsplit
 
 import h11
 import trio
+from h11._writers import ChunkedWriter
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import Body, Data, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
 from hypercorn.trio.run import worker_serve
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
@@ -38,6 +41,8 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
+
+from ..channels import breathe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,6 +118,11 @@ def with_names(function: Callable[..., Any], **names: type) -> Callable[..., Any
 class Requests(h11.Connection):
     """Reads requests; what comes ahead of a response's end waits here, and hypercorn does not wait for it."""
 
+    @property
+    def sends_chunks(self) -> bool:
+        """Is a body on its way that is chunked?"""
+        return self.our_state is h11.SEND_BODY and isinstance(self._writer, ChunkedWriter)
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """The next event; "more data is needed" until the response has ended, and after the last request."""
         if self.their_state is h11.MUST_CLOSE:
@@ -137,8 +147,20 @@ class WebSocket(WSStream):
     """Ends with the close code that is due.
 
     Of a client that breaks the protocol hypercorn just drops the connection, and that of one whose message is
-    too big it keeps, and stores what follows.
+    too big it keeps, and stores what follows. One that sends before it was accepted it refuses, but does not tell
+    the application.
     """
+
+    async def handle(self, event: StreamEvent) -> None:
+        """Take what the client sent, or its leaving."""
+        if not isinstance(event, Data) or self.closed or self.handshake.accepted:
+            await super().handle(event)
+        elif self.state is ASGIWebsocketState.HANDSHAKE:
+            assert self.app_put is not None
+            self.closed = True
+            await self._send_error_response(400)
+            await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE.value})
+            await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _handle_events(self) -> None:
         assert self.app_put is not None
@@ -185,6 +207,13 @@ class HTTP11(H11Protocol):
         """Go on to what the client sent ahead of the response that has just ended."""
         async with self._parsing:
             await self._handle_events()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of a response. h11 keeps no account of chunks: they need not pass through it."""
+        if isinstance(event, Body) and isinstance(self.connection, Requests) and self.connection.sends_chunks:
+            await self.send(RawData(b"%x\r\n%b\r\n" % (len(event.data), event.data)))
+        else:
+            await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Leave every request to HTTP/1.1: hypercorn answers `Upgrade: h2c` and `PRI *` with HTTP/2."""
@@ -248,7 +277,7 @@ class Applications(TaskGroup):
 class GuardedServer(TCPServer):
     """One connection, from its handshake to its end; trio.serve_listeners closes the stream after it."""
 
-    _writing: trio.CancelScope | None = None
+    _writes = 0
     _head_begun = False
     _left = False  # the client has: an application that ends its response later begins no time of idleness
 
@@ -257,11 +286,8 @@ class GuardedServer(TCPServer):
         self._limits = cast("GuardedConfig", self.config)
         self._reading = trio.CancelScope()
         try:
-            async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
-                nursery.start_soon(self._end_write_when_cancelled)
+            with trio.CancelScope() as self._scope:
                 await self._serve_stream()
-                self._scope.cancel()
         except* Exception as faults:
             log.error("One connection failed; the others go on.", exc_info=faults)
 
@@ -271,6 +297,7 @@ class GuardedServer(TCPServer):
             if tls := isinstance(stream, trio.SSLStream):
                 with trio.fail_after(self.config.ssl_handshake_timeout):
                     await stream.do_handshake()
+            self._plain = stream if os.name == "posix" and isinstance(stream, trio.SocketStream) else None
             self._transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
             socket = self._transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
@@ -309,17 +336,52 @@ class GuardedServer(TCPServer):
                     self._task_group.spawn(self._resume)
 
     async def _write(self, data: bytes) -> None:
-        """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame."""
-        async with self.send_lock:
-            if self._scope.cancel_called:
+        """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame.
+
+        What the socket takes at once costs no trip through the scheduler; what it does not is written by a task
+        of the connection's own, which ends with the connection, and not with the caller.
+        """
+        self._writes += 1
+        await breathe(self._writes)
+        rest: bytes | memoryview = data
+        if self.send_lock.locked():
+            await self.send_lock.acquire()
+        else:
+            if not (rest := self._write_now(data)):
                 return
-            gone = suppress(trio.BrokenResourceError, trio.ClosedResourceError)
-            with trio.CancelScope(shield=True) as self._writing, gone:
+            self.send_lock.acquire_nowait()
+        try:
+            written = trio.Event()
+            self._task_group.spawn(self._write_rest, rest, written)
+            with trio.CancelScope(shield=True):
+                await written.wait()
+        finally:
+            self.send_lock.release()
+
+    def _write_now(self, data: bytes) -> bytes | memoryview:
+        """What the socket does not take at once; all of it where that is not to be known."""
+        if self._scope.cancel_called:
+            return b""
+        if self._plain is None:
+            return data
+        try:
+            taken = os.write(self._plain.socket.fileno(), data)
+        except OSError:  # it takes nothing now, or is broken or closed, as `send_all` will find
+            return data
+        return memoryview(data)[taken:] if taken < len(data) else b""
+
+    async def _write_rest(self, data: bytes | memoryview, written: trio.Event) -> None:
+        whole = False
+        try:
+            with trio.CancelScope() as limit, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 for start in range(0, len(data), PIECE_BYTES):
-                    self._writing.deadline = trio.current_time() + self._limits.write_timeout_s
+                    limit.deadline = trio.current_time() + self._limits.write_timeout_s
                     await self.stream.send_all(data[start : start + PIECE_BYTES])
-                return
-            self._scope.cancel()
+                whole = True
+        finally:
+            if not whole:
+                self._scope.cancel()
+            written.set()
 
     async def _linger(self) -> None:
         """Say no more, and give the client, which is read from until then, a while to end the connection."""
@@ -327,15 +389,6 @@ class GuardedServer(TCPServer):
         async with self.send_lock:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._transport.send_eof()
-
-    async def _end_write_when_cancelled(self) -> None:
-        """When the connection is cancelled, as at the end of a shutdown, cancel its shielded write."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            self._scope.cancel()
-            if self._writing is not None:
-                self._writing.cancel()
 
     async def _read_data(self) -> None:
         while True:
