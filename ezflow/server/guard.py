@@ -37,6 +37,7 @@ from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError,
 from hypercorn.trio.run import worker_serve
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from wsproto.events import CloseConnection, Message, Ping
@@ -45,7 +46,7 @@ from wsproto.frame_protocol import CloseReason
 from ..channels import breathe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ASGISendEvent, Scope
 
@@ -57,6 +58,8 @@ log = logging.getLogger("ezflow.server")
 PIECE_BYTES = 64 * 1024
 # What a client may send ahead of a response's end: it is held until then, and who sends more is cut off.
 AHEAD_BYTES = 64 * 1024
+# Of so many parts of an interval, each pings its share of the WebSockets.
+PING_ROUNDS = 16
 # How long an application may go on once its client has left, or has its whole response.
 DISCONNECT_PATIENCE_S = 1.0
 # How long a closed WebSocket is read from, for nothing: with unread bytes in its buffer TCP would reset the
@@ -106,13 +109,63 @@ async def serve(
     Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
     options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}
-    await with_names(worker_serve, TCPServer=GuardedServer)(ASGIWrapper(app), config, **options)
+    context = GuardedContext(config)
+    worker = with_names(worker_serve, TCPServer=GuardedServer, WorkerContext=lambda _: context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.ping)
+        await worker(ASGIWrapper(app), config, **options)
+        nursery.cancel_scope.cancel()
 
 
-def with_names(function: Callable[..., Any], **names: type) -> Callable[..., Any]:
+def with_names(function: Callable[..., Any], **names: Callable[..., Any]) -> Callable[..., Any]:
     """A copy of a function of hypercorn's for which these global names mean other classes."""
     original = cast("FunctionType", function)
     return FunctionType(original.__code__, {**original.__globals__, **names})
+
+
+class Terminated(EventWrapper):
+    """The server's shutdown, which ends the connections that wait for a request."""
+
+    def __init__(self, connections: Iterable[GuardedServer]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    async def set(self) -> None:
+        await super().set()
+        for connection in self._connections:
+            connection.end_if_idle()
+
+
+class GuardedContext(WorkerContext):
+    """The connections of one server. What it does for them all takes a task less in each."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.max_requests)
+        self._interval_s = config.websocket_ping_interval or inf
+        self._due: dict[GuardedServer, float] = {}  # in order: the interval is the same for all
+        self._some = trio.Event()
+        self.terminated = Terminated(self._due)
+
+    def add(self, connection: GuardedServer) -> None:
+        """Care for a connection, until it is discarded."""
+        self._due[connection] = trio.current_time() + self._interval_s
+        self._some.set()
+
+    def discard(self, connection: GuardedServer) -> None:
+        self._due.pop(connection, None)
+
+    async def ping(self) -> None:
+        """Ping each WebSocket once an interval, several at a time: to wake up for each costs more than a ping."""
+        while True:
+            if not self._due:
+                self._some = trio.Event()
+                await self._some.wait()
+            await trio.sleep_until(next(iter(self._due.values())) + self._interval_s / PING_ROUNDS)
+            now = trio.current_time()
+            for connection in [connection for connection, due in self._due.items() if due <= now]:
+                self.discard(connection)
+                self.add(connection)
+                connection.ping()
 
 
 class Requests(h11.Connection):
@@ -151,6 +204,8 @@ class WebSocket(WSStream):
     the application.
     """
 
+    _pinging = False
+
     async def handle(self, event: StreamEvent) -> None:
         """Take what the client sent, or its leaving."""
         if not isinstance(event, Data) or self.closed or self.handshake.accepted:
@@ -161,6 +216,16 @@ class WebSocket(WSStream):
             await self._send_error_response(400)
             await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE.value})
             await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_pings(self) -> None:
+        """Nothing: the server pings all of its sockets."""
+
+    async def ping(self) -> None:
+        """Send a ping, unless the one before still waits for the client to take what was sent before it."""
+        if self.state is ASGIWebsocketState.CONNECTED and not self._pinging:
+            self._pinging = True
+            await self._send_wsproto_event(Ping())
+            self._pinging = False
 
     async def _handle_events(self) -> None:
         assert self.app_put is not None
@@ -197,11 +262,17 @@ class HTTP11(H11Protocol):
 
     async def handle(self, event: Event) -> None:
         """Take what the client sent, or its leaving."""
-        if isinstance(event, RawData):
-            async with self._parsing:
-                await super().handle(event)
-        else:
+        if not isinstance(event, RawData):
             await super().handle(event)
+            return
+        if self._parsing.locked():
+            await self._parsing.acquire()
+        else:
+            self._parsing.acquire_nowait()  # to wait for what is free costs a trip through the scheduler
+        try:
+            await super().handle(event)
+        finally:
+            self._parsing.release()
 
     async def resume(self) -> None:
         """Go on to what the client sent ahead of the response that has just ended."""
@@ -235,20 +306,6 @@ class Applications(TaskGroup):
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._pings = trio.CancelScope()
-
-    def spawn(self, func: Callable[..., Any], *args: Any) -> None:
-        """Start a task of the connection's own; hypercorn's pings sleep on after the end of what they ping."""
-
-        async def ping() -> None:
-            with self._pings:
-                await func(*args)
-
-        pings = getattr(func, "__func__", None) is WSStream._send_pings
-        super().spawn(*((ping,) if pings else (func, *args)))
-
-    def end_pings(self) -> None:
-        self._pings.cancel()
 
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Scope, send: Callable[[ASGISendEvent | None], Any]
@@ -277,7 +334,9 @@ class Applications(TaskGroup):
 class GuardedServer(TCPServer):
     """One connection, from its handshake to its end; trio.serve_listeners closes the stream after it."""
 
+    context: GuardedContext
     _writes = 0
+    _is_idle = False
     _head_begun = False
     _left = False  # the client has: an application that ends its response later begins no time of idleness
 
@@ -290,6 +349,16 @@ class GuardedServer(TCPServer):
                 await self._serve_stream()
         except* Exception as faults:
             log.error("One connection failed; the others go on.", exc_info=faults)
+
+    def end_if_idle(self) -> None:
+        """End it if it waits for a request."""
+        if self._is_idle:
+            self._reading.cancel()
+
+    def ping(self) -> None:
+        """Ping the client if it has a WebSocket, as soon as it takes what was sent before."""
+        if isinstance(stream := self._http.stream, WebSocket):
+            self._task_group.spawn(stream.ping)
 
     async def _serve_stream(self) -> None:
         stream = cast("trio.SSLStream[trio.SocketStream] | trio.SocketStream", self.stream)
@@ -308,13 +377,15 @@ class GuardedServer(TCPServer):
             self._task_group = tasks = Applications(nursery)
             where = (ConnectionState(self.state), tls, client, server)
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
-            await self.idle_task.restart(tasks, self._idle_timeout)
-            with self._reading:
-                await self._read_data()
-            await self._http.handle(Closed())
+            self._await_request(self._limits.keep_alive_timeout)
+            self.context.add(self)
+            try:
+                with self._reading:
+                    await self._read_data()
+            finally:
+                self.context.discard(self)
             self._left = True
-            tasks.end_pings()
-            await self.idle_task.stop()
+            await self._http.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for: write, close, begin or end a time of idleness."""
@@ -328,12 +399,18 @@ class GuardedServer(TCPServer):
             await self._http.handle(event)
         elif isinstance(event, Updated):
             self._head_begun = False
-            # Shielded, since Quart cancels an application that ends its response, and this is its doing.
-            with trio.CancelScope(shield=True):
-                await self.idle_task.stop()
-                if event.idle and not self._left:
-                    await self.idle_task.restart(self._task_group, self._idle_timeout)
-                    self._task_group.spawn(self._resume)
+            self._is_idle = False
+            self._reading.deadline = inf
+            if event.idle and not self._left:
+                self._await_request(self._limits.keep_alive_timeout)
+                self._task_group.spawn(self._resume)
+
+    def _await_request(self, limit_s: float) -> None:
+        """End the connection unless a whole request head comes within that time, and before a shutdown."""
+        self._reading.deadline = trio.current_time() + limit_s
+        self._is_idle = True
+        if self.context.terminated.is_set():
+            self._reading.cancel()
 
     async def _write(self, data: bytes) -> None:
         """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame.
@@ -400,28 +477,22 @@ class GuardedServer(TCPServer):
             await self._http.handle(RawData(data))
             if data == b"" or len(self._http.connection.trailing_data[0]) > AHEAD_BYTES:
                 return
-            await self._time_head()
+            self._time_head()
 
     async def _resume(self) -> None:
         await self._http.resume()
-        await self._time_head()
+        self._time_head()
 
-    async def _time_head(self) -> None:
+    def _time_head(self) -> None:
         connection = self._http.connection
         in_head = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
         if in_head and not self._head_begun:
             self._head_begun = True
-            await self.idle_task.restart(self._task_group, self._idle_timeout)
+            self._await_request(self._limits.head_timeout_s)
 
     def _patience(self) -> float:
-        """How long the client may be silent; the idle task watches over request heads."""
+        """How long the client may be silent, but for between requests and amid their heads."""
         connection = self._http.connection
         if isinstance(connection, H11WSConnection):
             return 2 * (self.config.websocket_ping_interval or inf)
         return self._limits.body_timeout_s if connection.their_state is h11.SEND_BODY else inf
-
-    async def _idle_timeout(self) -> None:
-        limit = self._limits.head_timeout_s if self._head_begun else self._limits.keep_alive_timeout
-        with trio.move_on_after(limit):
-            await self.context.terminated.wait()
-        await trio.aclose_forcefully(self.stream)

@@ -1,8 +1,8 @@
 """`WS /ws?user=ann`: live turns over a socket, sound as binary frames in both directions.
 
-Four tasks serve a socket. One reads every frame; one writes, and nothing else writes, so that no write is ever
-cut short by the end of a turn; one performs the live turns, each after the one before; one hands what the client
-feeds to the turn. Between the reader and a busy turn stand INPUT_FRAMES frames or INPUT_BYTES: until they are
+Three tasks serve a socket. One reads every frame; one writes, and nothing else writes, so that no write is ever
+cut short by the end of a turn; one waits for the time to leave. The first `start` begins a fourth, which performs the
+live turns, each after the one before, and with each turn one that hands it what the client feeds. Between the reader and a busy turn stand INPUT_FRAMES frames or INPUT_BYTES: until they are
 full, `interrupt`, `start` and `ping` are seen at once. Then the reader stops reading, and TCP tells the client.
 A client that does not read what it is sent holds up its own turn, and nobody else's.
 """
@@ -92,13 +92,10 @@ async def _serve(
 ) -> None:
     try:
         async with service.session(user) as session, trio.open_nursery() as nursery:
-            conversation = Conversation(service, description, session, edges)
+            conversation = Conversation(service, description, session, edges, nursery)
             nursery.start_soon(conversation.write)
-            nursery.start_soon(conversation.perform)
             nursery.start_soon(conversation.read)
-            nursery.start_soon(conversation.forsake_after, quiet_s)
-            nursery.start_soon(conversation.leave_when, stopping)
-            await conversation.left.wait()
+            await conversation.quiet_for(quiet_s, stopping)
             await conversation.finish()
             if stopping.is_set():
                 await websocket.close(1001, "the server is shutting down")
@@ -143,32 +140,30 @@ class Live:
 class Conversation:
     """One socket: what its client sends and is told, in one session."""
 
-    def __init__(self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges) -> None:
+    def __init__(
+        self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges, nursery: trio.Nursery
+    ) -> None:
         self._service = service
         self._description = description
         self._session = session
         self._edges = edges
+        self._nursery = nursery
         self._live: Live | None = None
-        self._start, self._started = trio.open_memory_channel[Live](STARTS)
+        self._start: trio.MemorySendChannel[Live] | None = None
         self._say, self._said = trio.open_memory_channel[tuple[str | bytes, ...]](OUT_FRAMES)
         self._writing = trio.CancelScope()
         self._silent = trio.Event()
         self._leaving = False
         self._heard_at = trio.current_time()
-        self.left = trio.Event()
 
-    async def leave_when(self, stopping: trio.Event) -> None:
-        await stopping.wait()
-        self.left.set()
-
-    async def forsake_after(self, quiet_s: float) -> None:
-        """Leave a client that has no turn and has sent nothing for so long."""
-        while (rest_s := self._heard_at + quiet_s - trio.current_time()) > 0:
-            await trio.sleep(rest_s)
+    async def quiet_for(self, quiet_s: float, stopping: trio.Event) -> None:
+        """Wait until the client has had no turn, and has sent nothing, for so long, or until the server stops."""
+        while (due := self._heard_at + quiet_s) > trio.current_time():
+            with trio.move_on_at(due):
+                await stopping.wait()
+                return
             if self._live is not None and not self._live.finished.is_set():
-                await self._live.finished.wait()
                 self._heard_at = trio.current_time()
-        self.left.set()
 
     async def write(self) -> None:
         """Send what there is to say, in order: the only place that sends."""
@@ -264,11 +259,14 @@ class Conversation:
             before.close()
             before.unwanted.set()
         self._live = live
+        if self._start is None:
+            self._start, started = trio.open_memory_channel[Live](STARTS)
+            self._nursery.start_soon(self._perform_all, started)
         await self._start.send(live)
 
-    async def perform(self) -> None:
+    async def _perform_all(self, started: trio.MemoryReceiveChannel[Live]) -> None:
         """Perform each live turn, after the end of the one before has been told."""
-        async for live in self._started:
+        async for live in started:
             try:
                 await self._perform(live)
             except* (StageStuck, TurnClosedError) as errors:
@@ -277,6 +275,7 @@ class Conversation:
             finally:
                 live.close()
                 live.finished.set()
+                self._heard_at = trio.current_time()
 
     async def _perform(self, live: Live) -> None:
         async with live.turn, trio.open_nursery() as nursery:

@@ -897,7 +897,8 @@ async def serve_one(client: SlowClient, app: Any, *, guarded: bool = True, **set
     for name, value in settings.items():
         setattr(config, name, value)
     server = guard.GuardedServer if guarded else TCPServer
-    await server(ASGIWrapper(app), config, WorkerContext(None), {}, client)  # type: ignore[arg-type]
+    context = guard.GuardedContext(config) if guarded else WorkerContext(None)
+    await server(ASGIWrapper(app), config, context, {}, client)  # type: ignore[arg-type]
     return bytes(client.taken)
 
 
