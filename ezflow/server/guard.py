@@ -337,16 +337,20 @@ class GuardedServer(TCPServer):
     context: GuardedContext
     _writes = 0
     _is_idle = False
+    _lingers = False
     _head_begun = False
     _left = False  # the client has: an application that ends its response later begins no time of idleness
+
+    def __init__(self, *others: Any) -> None:
+        super().__init__(*others)
+        del self.idle_task  # its part is that of the reader's deadline
 
     async def run(self) -> None:
         """Serve it; an exception is logged and goes no further."""
         self._limits = cast("GuardedConfig", self.config)
         self._reading = trio.CancelScope()
         try:
-            with trio.CancelScope() as self._scope:
-                await self._serve_stream()
+            await self._serve_stream()
         except* Exception as faults:
             log.error("One connection failed; the others go on.", exc_info=faults)
 
@@ -374,6 +378,7 @@ class GuardedServer(TCPServer):
         except (trio.BrokenResourceError, trio.TooSlowError, OSError):
             return  # it speaks no TLS, or has left
         async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
             self._task_group = tasks = Applications(nursery)
             where = (ConnectionState(self.state), tls, client, server)
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
@@ -437,7 +442,7 @@ class GuardedServer(TCPServer):
 
     def _write_now(self, data: bytes) -> bytes | memoryview:
         """What the socket does not take at once; all of it where that is not to be known."""
-        if self._scope.cancel_called:
+        if not data or self._scope.cancel_called:
             return b""
         if self._plain is None:
             return data
@@ -462,6 +467,7 @@ class GuardedServer(TCPServer):
 
     async def _linger(self) -> None:
         """Say no more, and give the client, which is read from until then, a while to end the connection."""
+        self._lingers = True
         self._reading.deadline = trio.current_time() + LINGER_S
         async with self.send_lock:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -469,11 +475,15 @@ class GuardedServer(TCPServer):
 
     async def _read_data(self) -> None:
         while True:
+            patience_s = self._patience()
+            if is_timed := patience_s < inf and not self._lingers:
+                self._reading.deadline = trio.current_time() + patience_s
             try:
-                with trio.fail_after(self._patience()):
-                    data = bytes(await self.stream.receive_some(MAX_RECV))
-            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+                data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return
+            if is_timed and not self._lingers:
+                self._reading.deadline = inf
             await self._http.handle(RawData(data))
             if data == b"" or len(self._http.connection.trailing_data[0]) > AHEAD_BYTES:
                 return
