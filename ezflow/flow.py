@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, overload
 
 import attrs
@@ -183,15 +182,16 @@ class Series(Flow[In, Out]):
         return Series.of(*(part for part in parts if part is not None))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        upstream: Inbox[Any] = inbox
+        joins = [channel(turn.capacity) for _ in self.parts[1:]]
+        inboxes: list[Inbox[Any]] = [inbox, *(take for _, take in joins)]
+        outboxes: list[Outbox[Any]] = [*(give for give, _ in joins), outbox]
+        for part, (join, _) in zip(self.parts[1:], joins, strict=True):
+            turn.state.joined(part, join)
         async with trio.open_nursery() as nursery:
-            for part, following in pairwise(self.parts):
-                give, take = channel(turn.capacity)
-                turn.state.joined(following, give)
-                nursery.start_soon(part.run, upstream, give, turn)
-                upstream = take
-            # The last part runs in this task: one fewer to start for each turn.
-            await self.parts[-1].run(upstream, outbox, turn)
+            for part, take, give in list(zip(self.parts, inboxes, outboxes, strict=True))[1:]:
+                nursery.start_soon(part.run, take, give, turn)
+            # The first part runs in this task: it is at work at once, and there is one task fewer to start.
+            await self.parts[0].run(inboxes[0], outboxes[0], turn)
 
     def __repr__(self) -> str:
         return " >> ".join(f"({part!r})" if isinstance(part, Parallel) else repr(part) for part in self.parts)

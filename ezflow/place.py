@@ -43,7 +43,11 @@ class Place:
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
         interruptions = self._interruptions
-        async with self._starting:
+        if self._starting.locked():
+            await self._starting.acquire()
+        else:
+            self._starting.acquire_nowait()  # to wait for what is free costs a trip through the scheduler
+        try:
             if turn.id:
                 return  # one task feeds it and another reads it: the first of them has started it
             if self._turn is not None:
@@ -54,6 +58,10 @@ class Place:
             self._turn = turn
             turn.start(self._turns, interrupted=self._interruptions != interruptions)
             self.nursery.start_soon(turn.perform)
+        finally:
+            self._starting.release()
+        # The first stage asks its server before who began the turn goes on, to send a response's head for one.
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none.
@@ -75,7 +83,8 @@ class Place:
         self.leases += 1
         self._wake()
         try:
-            await self._ready.wait()
+            if not self._ready.is_set():
+                await self._ready.wait()
             yield
         finally:
             self.leases -= 1
