@@ -14,7 +14,7 @@ from ..flow import Flow, cut, size
 from ..items import Audio
 from ..turn import Entered, Turn
 
-__all__ = ["Counting", "each", "once", "stage_errors"]
+__all__ = ["Counting", "each", "entered", "once", "stage_errors"]
 
 
 async def each(
@@ -34,11 +34,17 @@ async def each(
 
 async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:
     """Run the flow on this one item, from the stage it is for; `outbox` stays open for the next."""
-    if isinstance(item, Entered):
-        entered = cut(flow, item.index, size(flow))
-        assert entered is not None
-        flow, item = entered, item.item
+    flow, item = entered(flow, item)
     await flow.run(Single(item), outbox.clone(), turn)
+
+
+def entered(flow: Flow[Any, Any], item: Any) -> tuple[Flow[Any, Any], Any]:
+    """What of the flow an item runs through, and the item itself."""
+    if not isinstance(item, Entered):
+        return flow, item
+    rest = cut(flow, item.index, size(flow))
+    assert rest is not None
+    return rest, item.item
 
 
 class Counting:
