@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 import trio
 
-from ..channels import Inbox, Outbox
+from ..channels import Inbox, Outbox, breathe
 from ..ear import Hearing, Note
 from ..errors import BudgetExceeded, StageError
 from ..flow import grouped
@@ -146,14 +146,32 @@ class _Timed(Counting):
         finally:
             self._time.go_on()
 
-    async def put(self, note: Note) -> None:
-        if isinstance(note.item, str | Audio):
+    def offer(self, item: object) -> bool:
+        given = super().offer(item)
+        if given:
             self._time.replied()
+        return given
+
+    async def put(self, note: Note) -> None:
+        await breathe(1)
+        if self.hint(note):  # to move a deadline costs more than all else that is done for a reply
+            return
+        self._note(note)
         self._time.stand_still()
         try:
             await super().put(note)
         finally:
             self._time.go_on()
+
+    def hint(self, note: Note) -> bool:
+        given = super().hint(note)
+        if given:
+            self._note(note)
+        return given
+
+    def _note(self, note: Note) -> None:
+        if isinstance(note.item, str | Audio):
+            self._time.replied()
 
 
 @attrs.define
@@ -184,7 +202,9 @@ class _Watch(Instrument):
             self._lanes[stage].doing = "waiting"
 
     def waits_for_room(self, turn: Turn, stage: str, item: object) -> None:
-        lane = self._lanes.setdefault(stage, _Lane(turn))
+        lane = self._lanes.get(stage)
+        if lane is None:  # it gives unasked
+            lane = self._lanes[stage] = _Lane(turn)
         lane.doing = "blocked"
         if lane.first_s is None and not self._time.scope.cancel_called:
             lane.first_s = self._time.spent_s
