@@ -14,6 +14,7 @@ import typeguard
 
 from .combine.around import Around, Choice
 from .combine.batch import Batch
+from .combine.budget import Budget
 from .combine.route import Route
 from .critical import Path, paths
 from .drawing import WITHIN, boxes, draw
@@ -210,7 +211,8 @@ def _combinator_faults(flow: Flow[Any, Any]) -> Iterator[Fault]:
         name = type(flow).__name__.lower()
         types, own = get_type_hints(type(flow)), {field.name for field in attrs.fields(type(flow))} - {"flow", "flows"}
         for field, needed, wrong in _misfits(flow, {field: types[field] for field in types if field in own}):
-            yield Fault(f"{name}: its {field} {wrong}: write {name}(..., {field}=...).", takes=needed)
+            call = f"flow.budget({field}=...)" if isinstance(flow, Budget) else f"{name}(..., {field}=...)"
+            yield Fault(f"{name}: its {field} {wrong}: write {call}.", takes=needed)
         if not flow.parts:
             yield Fault(f'{name} has no branch, so no item can pass: give it one, e.g. {name}(by, {{"key": flow}}).')
     for part in flow.parts:

@@ -519,7 +519,9 @@ def test_a_budget_that_cannot_be_is_refused(limits, told):
 def test_a_limit_that_is_no_number_is_a_fault_of_the_flow():
     report = Add().budget(first_reply_s="1.2").check()  # type: ignore[arg-type]
     (fault,) = report.faults
-    assert fault.message.startswith("budget: its first_reply_s is '1.2' (str), but float | None is needed")
+    assert fault.message == (
+        "budget: its first_reply_s is '1.2' (str), but float | None is needed: write flow.budget(first_reply_s=...)."
+    )
     assert str(report)
 
 
