@@ -12,6 +12,7 @@ from .combine.retry import retry
 from .combine.route import route
 from .combine.timeout import timeout
 from .errors import (
+    BudgetExceeded,
     DefinitionError,
     EntryError,
     EzflowError,
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Audio",
+    "BudgetExceeded",
     "DefinitionError",
     "EntryError",
     "Event",

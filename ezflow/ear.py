@@ -189,10 +189,12 @@ class Ear:
         if self._arrived:
             self._arrived.unpark()
 
-    def hint(self, note: Note) -> None:
-        """Queue at once, unless as many notes are held as the capacity is: what the client can do without."""
-        if len(self._notes) < self._capacity:
+    def hint(self, note: Note) -> bool:
+        """Queue at once, unless as many notes are held as the capacity is; says whether it has."""
+        has_room = len(self._notes) < self._capacity
+        if has_room:
             self.tell(note)
+        return has_room
 
     def drop(self, run: Run) -> None:
         """Forget every queued item of a run and of the runs within it."""

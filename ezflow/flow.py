@@ -100,6 +100,21 @@ class Flow(Generic[In, Out]):
         """The same flow, and what it gives is replied to the client too."""
         return Shown(self)
 
+    def budget(self, *, first_reply_s: float | None = None, total_s: float | None = None) -> Flow[In, Out]:
+        """The same flow, once for each item, which has so many seconds: `llm.budget(first_reply_s=1.2, total_s=20)`.
+
+        Within `first_reply_s` the client is told its first text or sound, or a first output is given on; within
+        `total_s` all is done. The time counts from when the flow takes the item; of an Utterance, from the end of the
+        speech. It stands still while something that has been made waits for the client, or for the next stage, to
+        take it. When it is up the stages are cancelled, and when they have left, the item has failed with
+        BudgetExceeded: `fallback` and `retry` take over if nothing has been heard yet, else the turn ends, with the
+        reason `timeout`.
+        Raises: ValueError without a limit, for one of 0 or less, and for a first reply later than the whole.
+        """
+        from .combine.budget import Budget
+
+        return Budget(self, first_reply_s, total_s)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The modules in their places, depth first: a stage's index is the entry that a client may address."""
@@ -259,7 +274,7 @@ class Named(Flow[In, Out]):
         return self if part is None else Named(part, self.name)
 
     def __repr__(self) -> str:
-        return f"{_grouped(self.flow)}.named({self.name!r})"
+        return f"{grouped(self.flow)}.named({self.name!r})"
 
 
 @attrs.frozen(repr=False)
@@ -277,7 +292,7 @@ class Shown(Flow[In, Out]):
         return self if part is None else Shown(part)
 
     def __repr__(self) -> str:
-        return f"{_grouped(self.flow)}.shown()"
+        return f"{grouped(self.flow)}.shown()"
 
 
 def as_flow(value: Any) -> Flow[Any, Any]:
@@ -346,5 +361,6 @@ def _index(key: object, names: Sequence[str], end: bool = False) -> int:
     return index
 
 
-def _grouped(flow: Flow[Any, Any]) -> str:
+def grouped(flow: Flow[Any, Any]) -> str:
+    """Its repr, in parentheses where a method could not follow."""
     return f"({flow!r})" if isinstance(flow, Series | Parallel) else repr(flow)

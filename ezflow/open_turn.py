@@ -16,7 +16,16 @@ from .combine.latest import Latest
 from .doors import Doors, way_in
 from .driving import give_all
 from .ear import Ear, Note, Run
-from .errors import NOT_ITS_OWN, EntryError, SettingsError, StageError, StageStuck, TurnClosedError, flat
+from .errors import (
+    NOT_ITS_OWN,
+    BudgetExceeded,
+    EntryError,
+    SettingsError,
+    StageError,
+    StageStuck,
+    TurnClosedError,
+    flat,
+)
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
@@ -314,8 +323,8 @@ class OpenTurn:
             leaves = [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
             if not leaves or any(isinstance(leaf, NOT_ITS_OWN) for leaf in leaves):
                 raise
-            reason = "error"
             self._fail(state, leaves)
+            reason = "timeout" if all(isinstance(error, BudgetExceeded) for error in self.errors) else "error"
         finally:
             if reason == "interrupted":
                 state.ear.drop(state.root)

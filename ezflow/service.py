@@ -138,10 +138,10 @@ async def collect(
                 nursery.cancel_scope.cancel()  # a flow may end before its input does
         except ExceptionGroup as group:
             raise flat(group)[0] from None  # of one: what the items, or the feeding of them, raised
-    if reason == "timeout":
-        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.place.limits.turn_s:g} s")])
     if turn.errors:
         raise TurnFailed("the turn failed", [error for error in turn.errors if isinstance(error, Exception)])
+    if reason == "timeout":
+        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.place.limits.turn_s:g} s")])
     return outputs
 
 

@@ -31,7 +31,10 @@ FLOORS = {
     **dict.fromkeys(["opening", "stage"], 6),
     **dict.fromkeys(["combine.batch", "combine.fallback", "combine.latest"], 6),
     **dict.fromkeys(["combine.ordered", "combine.race", "combine.retry"], 6),
-    **dict.fromkeys(["check", "combine.timeout", "request"], 7),
+    **dict.fromkeys(["combine.budget", "combine.timeout", "request"], 7),
+    "critical": 8,
+    "drawing": 8,
+    "check": 9,
     "doors": 6,
     "open_turn": 7,
     "catalog": 7,
@@ -46,6 +49,7 @@ FLOORS = {
 PACKAGES = {"server": 11, "client": 11, "testing": 11, "talk": 12}
 PUBLIC = [
     "Audio",
+    "BudgetExceeded",
     "DefinitionError",
     "EntryError",
     "Event",

@@ -28,7 +28,11 @@ def ready(client: str, retries: int) -> None:
 
 
 async def attempted(ask: Callable[[], Awaitable[T]], retries: int, end: float) -> T:
-    """What `ask` gives, asked up to `retries` times more until `end`. Raises: what the last attempt did."""
+    """What `ask` gives, asked up to `retries` times more until `end`. Raises: what the last attempt did.
+
+    A pause that the server asks for is not begun where the caller's own time (a budget) ends before it does: what went
+    wrong is told at once.
+    """
     if not retries:
         return await ask()
     import stamina
@@ -37,7 +41,8 @@ async def attempted(ask: Callable[[], Awaitable[T]], retries: int, end: float) -
         if not (isinstance(error, BackendError) and error.transient) or trio.current_time() >= end:
             return False
         after = error.retry_after_s
-        return True if after is None else after <= LONGEST_PAUSE_S and after
+        left_s = trio.current_effective_deadline() - trio.current_time()
+        return True if after is None else after <= min(LONGEST_PAUSE_S, left_s) and after
 
     try:
         return await ask()

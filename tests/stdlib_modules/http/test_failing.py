@@ -290,6 +290,18 @@ async def test_a_request_is_made_again_when_the_server_says(mock_clock: MockCloc
         assert (caught.value.retry_after_s, len(server.asked)) == (3600, 1)
 
 
+async def test_a_pause_that_the_caller_has_no_time_for_is_not_begun(mock_clock: MockClock) -> None:
+    pytest.importorskip("stamina", reason="stamina is not installed: pip install -e '.[http]'")
+
+    async def answer(peer: Peer) -> None:
+        await busy(server, peer, 1, "Retry-After: 4")
+
+    async with standing(answer) as server, HTTPClient(server.url, retries=3) as http:
+        with trio.fail_after(3), pytest.raises(BackendRefused, match="answered 503"):
+            await asked(http)
+    assert (len(server.asked), trio.current_time()) == (1, 0)
+
+
 async def test_without_what_attempts_need_a_client_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stamina", None)
     for client in (HTTPClient("http://127.0.0.1:1", retries=1), WebSocketClient("ws://127.0.0.1:1", retries=1)):
