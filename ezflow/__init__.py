@@ -28,6 +28,7 @@ from .errors import (
     StageError,
     StageStuck,
     StageTimeout,
+    StoreError,
     TurnClosedError,
     TurnFailed,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "Transcript",
     "Turn",
     "TurnClosedError",

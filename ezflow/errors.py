@@ -17,6 +17,7 @@
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
   + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
   + StageError          what one stage raised, with the stage's name
+  + StoreError          what was said could not be stored, read or deleted
 * TurnFailed            an ExceptionGroup: what the stages of a collected turn raised
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "TurnClosedError",
     "TurnFailed",
 ]
@@ -215,6 +217,10 @@ class StageError(EzflowError):
         super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
+
+
+class StoreError(EzflowError):
+    """The store of conversations does not do what it is asked; says why."""
 
 
 class TurnFailed(ExceptionGroup[Exception]):
