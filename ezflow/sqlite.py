@@ -55,7 +55,7 @@ TRIM = """
 DELETE FROM message WHERE user = CAST(:user AS TEXT) AND id <= (
     SELECT max(id) FROM (
         SELECT id, row_number() OVER newest AS messages, sum(chars) OVER newest AS chars
-        FROM message WHERE user = CAST(:user AS TEXT) WINDOW newest AS (ORDER BY id DESC)
+        FROM message WHERE user = CAST(:user AS TEXT) WINDOW newest AS (ORDER BY id DESC ROWS UNBOUNDED PRECEDING)
     ) WHERE messages > :messages OR chars > :chars
 )
 """
