@@ -221,7 +221,8 @@ class Ear:
 
     async def take(self) -> Event:
         """The next event, for the client. Atomic with respect to cancellation."""
-        await self.next()
+        while not self._notes:
+            await self._arrived.park()
         return self.take_nowait()
 
     def take_nowait(self) -> Event:

@@ -195,7 +195,7 @@ class Memory:
                 if said := {remembered.user: messages for remembered, _, messages in users if messages}:
                     await _asked(store.append(said))
             except StoreError as error:
-                log.error("what %d users said last is not stored: %s", len(users), error)
+                log.error("what was said by %d user(s) is not stored: %s", len(users), error)
                 for remembered, changes, _ in users:
                     self._is_not_stored(remembered, changes, error)
             else:

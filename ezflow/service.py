@@ -75,7 +75,7 @@ async def open_flows(
 
     A user has one place in all of them: one turn at a time, one history.
     `replies`: what the last stages give is replied to the client.
-    Raises: FlowError for the first flow with faults; ModuleOpenError.
+    Raises: FlowError for the first flow with faults; StoreError; ModuleOpenError.
     """
     from .check import (  # with typeguard, which a program that only imports ezflow need not load
         check,

@@ -30,9 +30,9 @@ class Bounds:
 class Store(Protocol):
     """What histories are kept in, beyond the process. One of your own may be given as `store`, opened.
 
-    Each method does all of its work or none, also where it is cancelled. The engine calls one at a time, and gives
-    it 10 s (`expire`: any time); whatever `Exception` one raises is told and logged as a StoreError, and what was to
-    be stored is tried again with what comes next.
+    The engine asks `load`, `append` and `delete` one at a time. It cancels what takes more than 10 s: each must have
+    done all of its work then, or none. Whatever `Exception` one raises is told and logged as a StoreError; what was to
+    be stored is given again with what comes next. `expire` may be asked at the same time, and may do a part.
     """
 
     async def load(self, user: str) -> Sequence[Message]:

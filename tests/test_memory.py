@@ -270,7 +270,7 @@ async def test_a_turn_that_cannot_be_stored_says_so_and_the_conversation_goes_on
             assert events[2].error.name == "StoreError"
             assert events[2].error.message == "what was said is not stored yet: the disk is full"
             assert events[3].reason == "done"
-        assert caplog.text.count("what 1 users said last is not stored: the disk is full") == 2
+        assert caplog.text.count("what was said by 1 user(s) is not stored: the disk is full") == 2
         store.failing = None
         assert shape(await events_of(session.turn("y"))) == ["turn.started", "text", "turn.ended"]
         assert store.words() == words(session) == ["x", "0", "x", "2", "y", "4"]

@@ -42,11 +42,7 @@ def create_app(
     first = next(iter(services))
     for name, service in services.items():
         description = flow_description(service, name, services)
-        own = (
-            turns(service, settings, edges),
-            history(service.sessions.memory, edges),
-            describe(description),
-        )
+        own = (turns(service, settings, edges), history(service.sessions.memory, edges), describe(description))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
         live = socket(service, description, settings, edges, stopping)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:

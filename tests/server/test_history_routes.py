@@ -116,7 +116,7 @@ async def test_a_store_that_fails_is_told_and_ends_neither_turn_nor_server(servi
         assert [event["type"] for event in events] == ["turn.started", "text", "error", "turn.ended"]
         assert (events[-2]["error"], events[-1]["reason"]) == ("StoreError", "done")
         assert "history.db" in events[-2]["message"]
-        assert "last is not stored" in caplog.text
+        assert "is not stored: " in caplog.text
         for method in ("GET", "DELETE"):
             status, body = await server.json(method, "/history?user=bob")
             assert (status, body["error"]) == (503, "StoreError")
