@@ -144,7 +144,7 @@ class SQLiteStore:
         connection.execute("PRAGMA secure_delete = ON")
         with self._transaction():
             tables, application, version = connection.execute(
-                "SELECT (SELECT count(*) FROM sqlite_schema), application_id, user_version "
+                "SELECT (SELECT count(*) FROM sqlite_master), application_id, user_version "
                 "FROM pragma_application_id, pragma_user_version"
             ).fetchone()
             if tables and application != APPLICATION:
