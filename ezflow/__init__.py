@@ -29,6 +29,7 @@ from .errors import (
     StageError,
     StageStuck,
     StageTimeout,
+    StoreError,
     TurnClosedError,
     TurnFailed,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "Transcript",
     "Turn",
     "TurnClosedError",

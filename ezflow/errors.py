@@ -18,6 +18,7 @@
   + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
     - BudgetExceeded    its `budget` did; `.limit` says which, `.stage` who was late, `.first_s` what came when
   + StageError          what one stage raised, with the stage's name
+  + StoreError          what was said could not be stored, read or deleted
 * TurnFailed            an ExceptionGroup: what the stages of a collected turn raised
 """
 
@@ -49,6 +50,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "TurnClosedError",
     "TurnFailed",
 ]
@@ -250,6 +252,10 @@ class StageError(EzflowError):
         super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
+
+
+class StoreError(EzflowError):
+    """The store of conversations does not do what it is asked; says why."""
 
 
 class TurnFailed(ExceptionGroup[Exception]):

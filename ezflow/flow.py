@@ -153,7 +153,8 @@ class Flow(Generic[In, Out]):
         """Check the flow and open its modules: `async with flow.open() as service`.
 
         Takes the fields of `ezflow.service.Limits` as keywords.
-        Raises: FlowError with all faults; ModuleOpenError with the module whose `lifespan` failed.
+        Raises: FlowError with all faults; ModuleOpenError with the module whose `lifespan` failed; SettingsError;
+        StoreError.
         """
         from .service import open_flow
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
 
 from .errors import SessionBusy, SessionsFull, StageStuck, TurnClosedError
-from .history import History
+from .memory import Memory
 from .open_turn import Limits, OpenTurn
 
 __all__ = ["Place", "Places"]
@@ -21,9 +22,12 @@ class Place:
     A new turn ends the one before it, and starts when every stage of that one has left.
     """
 
-    def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter) -> None:
+    def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter, memory: Memory) -> None:
         self.user = user
-        self.history = History(limits.history_messages, limits.history_chars)
+        self._memory = memory
+        self._remembered = memory.hold(user)
+        self.history = self._remembered.history
+        self.stored = partial(memory.stored, self._remembered) if memory.lasts else None
         self.kept: dict[Any, Any] = {}
         self.limits = limits
         self.threads = threads
@@ -98,6 +102,8 @@ class Place:
     async def hold(self, forget: Callable[[], None]) -> None:
         """Own the nursery until nobody has needed the place for `idle_s`; then end its turn."""
         try:
+            if self._memory.lasts:
+                await self._memory.load(self._remembered)
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 self._ready.set()
@@ -112,6 +118,9 @@ class Place:
         finally:
             self.closing = True
             forget()
+            if self._turn is not None:
+                self._turn.wind_up()
+            self._memory.let_go(self._remembered)
             self._end()
 
     def leave(self) -> None:
@@ -141,7 +150,8 @@ class Place:
 class Places(Mapping[str, Place]):
     """The places of all users, by name; they end with the nursery that they are in."""
 
-    def __init__(self, limits: Limits, nursery: trio.Nursery) -> None:
+    def __init__(self, limits: Limits, nursery: trio.Nursery, memory: Memory) -> None:
+        self.memory = memory
         self._limits = limits
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
@@ -163,7 +173,7 @@ class Places(Mapping[str, Place]):
         if place is None:
             if len(self) >= self._limits.max_sessions:
                 self._make_room()
-            place = made = self._places[user] = Place(user, self._limits, self._threads)
+            place = made = self._places[user] = Place(user, self._limits, self._threads, self.memory)
             self._nursery.start_soon(made.hold, lambda: self._forget(made))
         async with place.lease():
             yield place

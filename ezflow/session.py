@@ -116,4 +116,6 @@ class Session:
         read = read_options(options or {}, self._stages)
         limits = self.place.limits
         observers = (*limits.instruments, Timeline()) if timeline else limits.instruments
-        return OpenTurn(self, limits, self.place.begin, flow, read, self._guard, inbox, sink, live, observers)
+        return OpenTurn(
+            self, limits, self.place.begin, self.place.stored, flow, read, self._guard, inbox, sink, live, observers
+        )

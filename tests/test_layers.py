@@ -21,8 +21,9 @@ ROOT = Path(ezflow.__file__).parent
 # where no circle comes of it; a new file anywhere else needs a line here.
 FLOORS = {
     **dict.fromkeys(["annotations", "channels", "combine", "errors", "fetch", "history", "items"], 0),
-    **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "weights"], 1),
-    **dict.fromkeys(["convert", "ear"], 2),
+    **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "store"], 1),
+    "weights": 1,
+    **dict.fromkeys(["convert", "ear", "memory", "sqlite"], 2),
     "turn": 3,
     "flow": 4,
     "timeline": 4,
@@ -75,6 +76,7 @@ PUBLIC = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "Transcript",
     "Turn",
     "TurnClosedError",
