@@ -49,6 +49,8 @@ async def remembering(
 class Remembered:
     """One user's history, shared by all who hold it at the same time, and how much of it the store has."""
 
+    __slots__ = ("fault", "history", "holders", "loaded", "stored", "tried", "user")
+
     def __init__(self, user: str, history: History) -> None:
         self.user = user
         self.history = history

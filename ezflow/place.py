@@ -22,6 +22,29 @@ class Place:
     A new turn ends the one before it, and starts when every stage of that one has left.
     """
 
+    __slots__ = (
+        "_changed",
+        "_interruptions",
+        "_memory",
+        "_ready",
+        "_remembered",
+        "_starting",
+        "_turn",
+        "_turns",
+        "_unwanted",
+        "closing",
+        "gone",
+        "history",
+        "kept",
+        "leases",
+        "left_at",
+        "limits",
+        "nursery",
+        "stored",
+        "threads",
+        "user",
+    )
+
     def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter, memory: Memory) -> None:
         self.user = user
         self._memory = memory

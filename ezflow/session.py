@@ -27,6 +27,8 @@ class Session:
     flows that are opened together share all of this.
     """
 
+    __slots__ = ("_flow", "_guard", "_stages", "place")
+
     def __init__(
         self,
         place: Place,
