@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 # How long a writer waits for another process that writes to the file.
 BUSY_S = 5.0
+# After how long it tries again where SQLite itself does not wait.
+AGAIN_S = 0.01
 # Messages deleted in one transaction where many may be due: other writers get their turn between two.
 PIECE = 500
 # Messages deleted at once where the file is full.
@@ -159,10 +162,23 @@ class SQLiteStore:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {len(STEPS)}")
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
+        if self._log_ahead() != "wal":
             raise StoreError(f"{self._path} lies where SQLite has no write-ahead log: name a file on a local disk.")
         connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _log_ahead(self) -> str:
+        """Switch to the write-ahead log; of several processes that open a new file at once, one does it for all."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                # Two that want to switch would wait for each other: SQLite refuses one at once, whatever its timeout.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(AGAIN_S)
+            else:
+                return str(mode)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

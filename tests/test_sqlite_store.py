@@ -187,18 +187,20 @@ async def test_what_one_store_commits_another_on_the_same_file_reads(tmp_path):
 
 
 async def test_many_who_open_and_write_one_new_file_at_once_lose_nothing(tmp_path):
-    async def use(name: str) -> None:
-        async with opened(tmp_path / "h.db") as store:
-            for number in range(10):
-                await store.append({name: said(str(number)), "all": said(name)})
+    users = [f"user-{number}" for number in range(8)]
 
-    async with trio.open_nursery() as nursery:
-        for number in range(6):
-            nursery.start_soon(use, f"user-{number}")
-    async with opened(tmp_path / "h.db") as store:
-        for number in range(6):
-            assert words(await store.load(f"user-{number}")) == [str(n) for n in range(10)]
-        assert sorted(words(await store.load("all"))) == sorted(f"user-{n}" for n in range(6) for _ in range(10))
+    async def use(path: Path, user: str) -> None:
+        async with opened(path) as store:
+            for number in range(3):
+                await store.append({user: said(str(number)), "all": said(user)})
+
+    for path in (tmp_path / f"{number}.db" for number in range(20)):
+        async with trio.open_nursery() as nursery:
+            for user in users:
+                nursery.start_soon(use, path, user)
+        async with opened(path) as store:
+            assert [words(await store.load(user)) for user in users] == [["0", "1", "2"]] * len(users)
+            assert sorted(words(await store.load("all"))) == sorted(3 * users)
 
 
 KILLED = """
