@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 import trio
 
-from ezflow import Audio, Latest, Module, Turn, module
+from ezflow import Audio, Flow, Latest, Module, Turn, module
 
 SOUND_S = 0.4  # how long a word sounds
 SPEAKS_S = 0.05  # how long it takes to make that sound
@@ -52,6 +53,7 @@ class Log:
     """What stages did. Raises AssertionError where two turns or runs of a user are at work at once."""
 
     begun: dict[str, float] = attrs.field(factory=dict)  # when each question was, in seconds since its turn began
+    turns: dict[str, int] = attrs.field(factory=dict)  # in which turn
     answered: set[str] = attrs.field(factory=set)
     at_work: dict[str, tuple[int, int | None]] = attrs.field(factory=dict)
 
@@ -61,6 +63,7 @@ class Log:
         assert question.name not in self.begun, f"{question} is answered twice"
         assert turn.user not in self.at_work, f"{self.at_work} is still at work where {turn.id}, {turn.run} begins"
         self.begun[question.name] = turn.state.clock()
+        self.turns[question.name] = turn.id
         self.at_work[turn.user] = (turn.id, turn.run)
         try:
             yield
@@ -100,7 +103,7 @@ class Speaks(Module[str, Audio]):
         return Audio(bytes(2 * int(SOUND_S * RATE_HZ)), RATE_HZ, text=text)
 
 
-def flows_with(log: Log) -> dict[str, object]:
+def flows_with(log: Log) -> dict[str, Flow[str, Any]]:
     """With and without `Latest`, with text alone and with sound."""
     return {
         "text": Answers(log),

@@ -61,6 +61,7 @@ class TurnModel:
     cut: set[int | None] = attrs.field(factory=set)  # runs that were interrupted
     over: set[str] = attrs.field(factory=set)  # questions of which nothing may come any more
     heard: dict[str, dict[int, float]] = attrs.field(factory=dict)  # ms of each sound that the client reported
+    unsure: bool = False  # it may have been sent more than it read, or its reports may have come too late
 
     # ---- what may come
 
@@ -190,6 +191,10 @@ class TurnModel:
                 possible = self._may_be_cut(question)
                 if not self.is_latest and place < len(begun) - 1:
                     possible.add(whole)  # the stage has moved on from it
+            if self.unsure:
+                pieces = [question.answer[:count] for count in range(question.words + 1)]
+                possible |= {whole, *(("".join(some), True) for some in pieces)}
+                possible |= {(" ".join(some).replace("  ", " ").strip(), True) for some in pieces}
             yield question.text, {found if found[0] else None for found in possible}
 
     def _may_be_cut(self, question: Question) -> set[Message]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from scripted import SOUND_S, Log, Question, flows_with
 from talk_model import Told, TurnModel, compare
-from virtual import Virtual
+from worlds import Virtual
 
 from ezflow import EntryError, ItemTypeError, Session, TurnClosedError
 from ezflow.open_turn import Limits, OpenTurn
@@ -91,7 +91,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.before = len(self.world.nursery.child_tasks)
 
         async def hold(task_status: trio.TaskStatus[None]) -> None:
-            async with open_flows(flows_with(self.log), limits) as services:  # type: ignore[arg-type]
+            async with open_flows(flows_with(self.log), limits) as services:
                 self.services.update(services)
                 task_status.started()
                 await self.closing.wait()

@@ -1,11 +1,10 @@
-"""A trio run in a thread, on a clock that stands still: what is asked of it is done, all that follows from it too,
-and time passes only when it is told to.
-"""
+"""A trio run in a thread of its own, for what is no coroutine: hypothesis' state machines."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import outcome
@@ -15,11 +14,11 @@ import trio.testing
 A_LITTLE_S = 1e-6  # beyond a deadline, so that it is over for certain
 
 
-class Virtual:
-    """`with Virtual() as world: world.run(do_something)`."""
+class World:
+    """A trio run, and a nursery in it."""
 
-    def __init__(self) -> None:
-        self._clock = trio.testing.MockClock()
+    def __init__(self, clock: trio.abc.Clock | None = None) -> None:
+        self._clock = clock
         self._stop = trio.Event()
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -41,29 +40,11 @@ class Virtual:
         self._result.unwrap()
 
     def run(self, do: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Have it done, and wait until all tasks wait. Raises: what it raises."""
-
-        async def all_of_it() -> Any:
-            result = await do(*arguments)
-            await trio.testing.wait_all_tasks_blocked()
-            return result
-
-        return trio.from_thread.run(all_of_it, trio_token=self._token)
-
-    def pass_time(self, seconds: float) -> None:
-        """Let so much time pass, from deadline to deadline."""
-        trio.from_thread.run(self._pass, seconds, trio_token=self._token)
-
-    async def _pass(self, seconds: float) -> None:
-        end = trio.current_time() + seconds
-        while (left := end - trio.current_time()) > 0:
-            await trio.testing.wait_all_tasks_blocked()
-            next_s = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            self._clock.jump(min(left, max(0.0, next_s) + A_LITTLE_S))
-        await trio.testing.wait_all_tasks_blocked()
+        """Have it done. Raises: what it raises."""
+        return trio.from_thread.run(do, *arguments, trio_token=self._token)
 
     def _work(self) -> None:
-        self._result = outcome.capture(trio.run, self._main, clock=self._clock)
+        self._result = outcome.capture(partial(trio.run, self._main, clock=self._clock))
         self._ready.set()
 
     async def _main(self) -> None:
@@ -71,3 +52,35 @@ class Virtual:
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
             await self._stop.wait()
+
+
+class Virtual(World):
+    """On a clock that stands still: what is asked of it is done, all that follows from it too, and time passes only
+    when it is told to.
+    """
+
+    def __init__(self) -> None:
+        self._mock = trio.testing.MockClock()
+        super().__init__(self._mock)
+
+    def run(self, do: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Have it done, and wait until all tasks wait. Raises: what it raises."""
+
+        async def all_of_it() -> Any:
+            result = await do(*arguments)
+            await trio.testing.wait_all_tasks_blocked()
+            return result
+
+        return super().run(all_of_it)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass, from deadline to deadline."""
+        super().run(self._pass, seconds)
+
+    async def _pass(self, seconds: float) -> None:
+        end = trio.current_time() + seconds
+        while (left := end - trio.current_time()) > 0:
+            await trio.testing.wait_all_tasks_blocked()
+            next_s = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            self._mock.jump(min(left, max(0.0, next_s) + A_LITTLE_S))
+        await trio.testing.wait_all_tasks_blocked()
