@@ -121,6 +121,79 @@ async def test_an_offer_is_taken_only_where_there_is_room():
         give.offer("c")
 
 
+async def test_of_many_items_as_many_are_given_as_there_is_room_for():
+    give, take = channel(3)
+    assert give.offer_all([1, 2]) == 2
+    assert give.offer_all([3, 4]) == 1
+    assert give.offer_all([4]) == 0
+    assert await take.drain() == [1, 2, 3]
+    take.close()
+    with pytest.raises(ReceiverGone):
+        give.offer_all([4])
+
+
+async def test_many_items_wake_all_who_wait_for_one(nursery, autojump_clock):
+    give, take = channel(4)
+    got: list[Any] = []
+
+    async def take_one(end: Any) -> None:
+        got.append(await end.receive())
+
+    for end in (take, take.clone()):
+        nursery.start_soon(take_one, end)
+    await trio.testing.wait_all_tasks_blocked()
+    assert give.offer_all(["a", "b"]) == 2
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(got) == ["a", "b"]
+
+
+async def test_without_capacity_an_item_goes_only_to_who_waits_for_it(nursery, autojump_clock):
+    give, take = channel(0)
+    assert not give.offer("nobody waits")
+    assert give.offer_all(["nobody waits"]) == 0
+    got: list[Any] = []
+
+    async def take_two() -> None:
+        got.extend([await take.receive(), await take.receive()])
+
+    nursery.start_soon(take_two)
+    await trio.testing.wait_all_tasks_blocked()
+    assert give.offer("first")
+    assert not give.offer("the one that waited has one")
+    await give.send("second")
+    await trio.testing.wait_all_tasks_blocked()
+    assert got == ["first", "second"]
+
+
+async def test_who_waits_at_an_end_that_is_closed_is_told_so(nursery, autojump_clock):
+    give, take = channel(0)
+    told: list[str] = []
+
+    async def wait(what: str, way: Any) -> None:
+        try:
+            await way()
+        except trio.ClosedResourceError:
+            told.append(what)
+
+    nursery.start_soon(wait, "giver", lambda: give.send(1))
+    await trio.testing.wait_all_tasks_blocked()
+    give.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == ["giver"]
+    give, take = channel(0)
+    nursery.start_soon(wait, "taker", take.receive)
+    await trio.testing.wait_all_tasks_blocked()
+    take.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == ["giver", "taker"]
+    with pytest.raises(trio.ClosedResourceError):
+        await take.receive()
+    for way in (give.clone, lambda: give.offer(1)):
+        give.close()
+        with pytest.raises(trio.ClosedResourceError):
+            way()
+
+
 async def test_a_cancelled_drain_has_taken_nothing():
     give, take = channel(2)
     await give.send("kept")

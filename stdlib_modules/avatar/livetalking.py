@@ -43,7 +43,8 @@ class LiveTalking(Module[str, str]):
 
     With `until_spoken` a turn lasts until the avatar has been silent for `quiet_s` (its voice may take as long to
     begin): so who interrupts it, by voice or by a request, finds it at work. Whenever a turn ends early the avatar is
-    silenced, and that has been done, or tried for a second, before the next turn begins.
+    silenced, and that has been done, or tried for a second, before the next turn begins. A text without a letter or a
+    digit is given on unsaid.
 
     `sessionid` is what the avatar's page got from the server's /offer; 0 is the one of a server that streams by
     itself. `generation` is "older" for servers whose /offer gives a number: the session is sent as one, voice and
@@ -88,7 +89,7 @@ class LiveTalking(Module[str, str]):
         speaking = taken = False
         try:
             async for text in inbox:
-                if text.strip():
+                if any(map(str.isalnum, text)):
                     said = {"text": text, "type": self.mode, "interrupt": not speaking, "sessionid": session}
                     speaking = True
                     await self._ask("/human", said | manner, turn.user)

@@ -26,6 +26,8 @@ _OPEN_BRACKETS: Final = 8  # more of them at once are not prose
 _WORD_CHARS: Final = 24  # no abbreviation is longer
 _GAP_CHARS: Final = 8  # a wider gap than this after a full stop ends the sentence
 
+_MAY_CLOSE: Final = re.compile(r"[*_`«»„‚]|'(?<!\w')")  # openers that are not in _BRACKETS
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z'\u0080-\U0010ffff-]{2,}")  # no part of an address or of code
 _WORD: Final = re.compile(r"[A-Za-z\u00c0-\u04ff\d.&'’]*$")
 _DOTTED: Final = re.compile(r"[A-Za-z]|(?:[A-Za-z]{1,2}\.)+[A-Za-z]{1,2}")
 _NEXT_WORD: Final = re.compile(r"[\"“'‘]?([A-Za-z]{0,12})")
@@ -56,12 +58,19 @@ _STARTERS: Final = _words(
 class SentenceSplitter:
     """Cuts a growing text into sentences, the same ones however the text was cut into deltas.
 
-    How far it looks ahead: not at all after `。！？；` and after a newline; one character after `.`, `!`
-    and `?`, which stand in `3.14`, `example.com`, `?!` and `/?q=1` too, and after `。！？；` while a
-    bracket or quotation is open, whose closing mark belongs to the sentence; to the next letter after an
-    ellipsis or a closing mark (`"Really?" she asked`) and after abbreviations such as `etc.` and `No.`; to
-    the end of the next word after those that are parts of names (`U.S.`, `J.`, `Inc.`, also `7 p.m.`). A
-    second full-width mark (`？！`) therefore leads the next piece.
+    How far it looks ahead:
+
+    - not at all after `。！？；`, after a newline, and after `!` and `?` that follow a plain word of two letters
+      or more;
+    - one character after other `!` and `?` (`/?q=1`, `2?`) and after `.`, for which no word settles it
+      (`example` may become `example.com`); and after all these marks while a bracket, quotation or emphasis is
+      open, whose closing mark belongs to the sentence;
+    - to the next letter after an ellipsis or a closing mark (`"Really?" she asked`) and after abbreviations
+      such as `etc.` and `No.`;
+    - to the end of the next word after those that are parts of names (`U.S.`, `J.`, `Inc.`, also `7 p.m.`).
+
+    So what directly follows a mark that settles it leads the next piece, a second mark (`？！`, `!!!`), an
+    emoji or the `'s` of `Yahoo!'s`. Where no word follows such marks, they are the last piece.
 
     No character but white space is lost, none is doubled, and no piece is longer than `max_chars`.
     """
@@ -76,9 +85,22 @@ class SentenceSplitter:
         self._first_clause_chars = first_clause_chars
         self._clear()
 
+    def _clear(self) -> None:
+        self._text = ""
+        self._start = 0  # where the sentence begins
+        self._at = 0  # what lies before it has been judged
+        self._open = ""  # the closing marks still expected, innermost last
+        self._on_new_line = True
+        self._may_close = False  # whether the line has had openers that `_open` does not know
+        self._marks = _MARK_OR_CLAUSE if self._first_clause_chars else _MARK  # the latter after the first piece
+
     def feed(self, delta: str) -> list[str]:
         """Take the next piece of text; give the sentences that are now certain."""
+        all_is_judged = self._at == len(self._text)
         self._text += delta
+        if all_is_judged and len(self._text) <= self._max_chars and not self._marks.search(delta):
+            self._at = len(self._text)  # the usual delta: no sentence can end in it
+            return []
         return self._take(final=False)
 
     def end(self) -> list[str]:
@@ -87,21 +109,15 @@ class SentenceSplitter:
         self._clear()
         return sentences
 
-    def _clear(self) -> None:
-        self._text = ""
-        self._start = 0  # where the sentence begins
-        self._at = 0  # what lies before it has been judged
-        self._open = ""  # the closing marks still expected, innermost last
-        self._on_new_line = True
-        self._is_first = self._first_clause_chars > 0
-
     def _take(self, *, final: bool) -> list[str]:
         sentences = []
         while (end := self._next_end(final)) is not None:
-            sentences.append(self._text[self._start : end].rstrip())
+            sentence = self._text[self._start : end]
+            sentences.append(sentence.rstrip())
             self._start, self._at = end, max(self._at, end)
-            self._on_new_line = self._text[end - 1] in _NEWLINES
-            self._is_first = False
+            self._on_new_line = sentence[-1] in _NEWLINES
+            self._may_close = not self._on_new_line and (self._may_close or bool(_MAY_CLOSE.search(sentence)))
+            self._marks = _MARK
         self._text = self._text[self._start :]
         self._start, self._at = 0, self._at - self._start
         return sentences
@@ -110,8 +126,7 @@ class SentenceSplitter:
         """The index after the next sentence, or None while it is not certain."""
         self._skip_space()
         text, limit = self._text, self._start + self._max_chars
-        marks = _MARK_OR_CLAUSE if self._is_first else _MARK
-        while mark := marks.search(text, self._at, limit):
+        while mark := self._marks.search(text, self._at, limit):
             verdict = self._judge(mark.start(), limit, final)
             if verdict is None:
                 self._at = mark.start()
@@ -129,7 +144,7 @@ class SentenceSplitter:
         text = self._text
         while self._start < len(text) and text[self._start].isspace():
             if text[self._start] in _NEWLINES:
-                self._on_new_line, self._open = True, ""
+                self._on_new_line, self._open, self._may_close = True, "", False
             self._start += 1
         self._at = max(self._at, self._start)
 
@@ -141,7 +156,7 @@ class SentenceSplitter:
             return i + 1, True
         if char in _CLAUSES or char in _CJK_CLAUSES:
             return self._judge_first_clause(i, final)
-        if char in _CJK_ENDS and not self._open:
+        if (char in _CJK_ENDS and not self._open) or (char in "!?؟" and self._follows_plain_word(i)):
             return i + 1, True
         if char not in _CJK_ENDS and char not in _ENDS:
             self._open = _after_bracket(self._open, char)
@@ -157,6 +172,13 @@ class SentenceSplitter:
             return None
         self._open = still_open
         return j, is_end
+
+    def _follows_plain_word(self, i: int) -> bool:
+        """Whether the mark at `i` follows a word that cannot go on after it, and nothing may still close."""
+        word_at = self._text.rfind(" ", self._start, i) + 1 or self._start
+        if self._open or self._may_close or not _PLAIN_WORD.fullmatch(self._text, word_at, i):
+            return False
+        return not _MAY_CLOSE.search(self._text[self._start : i])
 
     def _judge_first_clause(self, i: int, final: bool) -> tuple[int, bool] | None:
         text = self._text
@@ -298,7 +320,8 @@ class Sentences(Module[str, str]):
     is left when the input ends. Nothing but white space is lost; how the text was cut into deltas makes no
     difference.
 
-    Takes: str, a model's deltas. Gives: str, stripped pieces of 1 to `max_chars` characters.
+    Takes: str, a model's deltas. Gives: str, stripped pieces of 1 to `max_chars` characters. The last may be
+    marks alone (`!`, an emoji), in which a speech synthesis has nothing to say: the presets skip it.
     `first_clause_chars`: so that sound begins early, the first piece may also end after a comma, colon,
     semicolon or dash, once it has this many characters (a Chinese or Japanese one counts for three); 0
     waits for the whole sentence. 24 is some 1.5 s of speech: enough to cover the making of the next piece,

@@ -39,7 +39,7 @@ async def begun(server: LiveTalkingStandIn, session: Any, text: str = "Hello.") 
 async def test_each_sentence_is_said_and_given_on_and_the_first_ends_what_was_said_before():
     async with LiveTalkingStandIn(sessions=("7",)).serving() as server:
         module = LiveTalking(url=server.url, sessionid="7", quiet_s=0)
-        assert await collect(module, ["Hello.", " \n", "你好！"]) == ["Hello.", " \n", "你好！"]
+        assert await collect(module, ["Hello.", " \n", "!! 😊", "你好！"]) == ["Hello.", " \n", "!! 😊", "你好！"]
     assert [request.json() for request in server.requests] == [
         {"text": "Hello.", "type": "echo", "interrupt": True, "sessionid": "7"},
         {"text": "你好！", "type": "echo", "interrupt": False, "sessionid": "7"},

@@ -28,7 +28,7 @@ def cut(text: str, places: list[int]) -> list[str]:
     [
         ("Hello there. How are you?", ["Hello there.", "How are you?"]),
         ("hello there. how are you? fine!", ["hello there.", "how are you?", "fine!"]),
-        ("Oh my!!! What?! Yes.", ["Oh my!!!", "What?!", "Yes."]),
+        ("Oh my! What? 5?! x?! Yes.", ["Oh my!", "What?", "5?!", "x?!", "Yes."]),
         ("No. I said so. So do I. He did.", ["No.", "I said so.", "So do I.", "He did."]),
         ("Bonjour ! Ça va ?", ["Bonjour !", "Ça va ?"]),
         ("안녕하세요. 저는 봇입니다.", ["안녕하세요.", "저는 봇입니다."]),
@@ -80,6 +80,7 @@ def test_an_abbreviation_may_be_the_last_word_of_a_sentence(text: str) -> None:
         "Write to a.b@c.org or visit example.com today.",
         "Node.js and .NET are names.",
         "Is it i.e.-like, and so on?",
+        "Look at /search?q=what!important or a?.b or `foo!=bar` or (vec![1])",
     ],
 )
 def test_numbers_and_addresses_are_not_cut(text: str) -> None:
@@ -105,6 +106,7 @@ def test_an_ellipsis_ends_a_sentence_only_before_a_new_one(text: str, sentences:
         '"Really?" she asked. |He said "No." |Then he went.',
         "(It was late.) |We slept. |He (really?) came.",
         "**Bold.** |And `code.` |Good!😊 |Next.",
+        "**So good!** |**One. |Two two!** |'Come on!' he said. |«C'est vrai?» dit-il.",
         "他说：“你好。”|然后走了。",
         '他说"你好。"|然后走了。',
         "“你好。|我是小明。”|他走了。",
@@ -146,6 +148,7 @@ def test_lines_and_list_items_are_pieces(text: str) -> None:
 def test_marks_without_a_word_lead_the_next_sentence() -> None:
     assert split(["---\nHello.\n***"]) == ["---\nHello.", "***"]
     assert split(["真的？！不会吧。"]) == ["真的？", "！不会吧。"]
+    assert split(["Oh my!!! What?! Good!😊 It's you?..."]) == ["Oh my!", "!! What?", "! Good!", "😊 It's you?", "..."]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +160,15 @@ def test_marks_without_a_word_lead_the_next_sentence() -> None:
         ("“你好。”", ""),
         ("“你好。", "我"),
         ("Hello.", " "),
-        ("Hello!", " "),
-        ("Hello?", " "),
+        ("Hello!", ""),
+        ("Isn't it well-known?", ""),
+        ("好吗?", ""),
+        ("أهلا؟", ""),
+        ("Is it 5?", " "),
+        ("Is it x?", " "),
+        ("(Hello!", " "),
+        ("Say 'Hello!", " "),
+        ("*Hello!", " "),
         ("Hello...", " N"),
         ("“Go.”", " N"),
         ("No.", " N"),
@@ -169,6 +179,10 @@ def test_a_sentence_leaves_as_soon_as_it_is_certain(text: str, needs: str) -> No
     splitter = SentenceSplitter(200, 0)
     given = [splitter.feed(char) for char in text + needs]
     assert given == [[]] * (len(given) - 1) + [[text.strip()]]
+
+
+def test_a_new_line_closes_what_was_open() -> None:
+    assert SentenceSplitter().feed("- (One\n- **two\nIt's three!") == ["- (One", "- **two", "It's three!"]
 
 
 def test_only_the_first_piece_may_end_at_a_clause() -> None:
@@ -213,7 +227,8 @@ def test_a_cut_spares_visible_characters_and_marks() -> None:
 
 PHRASES = (
     "Dr. |e.g. |U.S. |J. |etc. |No. |7 p.m. |So do I. |The |It|word|Word|3.14|1,000.50|https://a.b/?q=1|a@b.c|"
-    "1. |- |x|5|你好|とても|...|. |? |! |, |          |😊|👨\u200d👩\u200d👧|🇩🇪🇫🇷|e\u0301|\ud83d|\ude00"
+    "1. |- |Wow!!|It's?|'Yes!' |a?b|"
+    "x|5|你好|とても|...|. |? |! |, |          |😊|👨\u200d👩\u200d👧|🇩🇪🇫🇷|e\u0301|\ud83d|\ude00"
 )
 MARKS = ".!?…。！？；，、：,;:\"'()“”「」《》（）*_\n\r\t "
 PIECES = st.sampled_from([*PHRASES.split("|"), *MARKS])
