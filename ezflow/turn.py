@@ -134,7 +134,8 @@ class TurnState:
 
     def settled(self, run: Run) -> bool:
         """Have its stages left, and has the client taken, and played, all that they said?"""
-        return run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until
+        taken = not (run.lost or self.ear.untaken(run))
+        return run.left.is_set() and taken and trio.current_time() >= run.plays_until
 
     def close_run(self, run: Run, cut: bool) -> None:
         """The run is over: its exchanges go into the history, as cut unless they were sent and heard whole."""
@@ -178,7 +179,7 @@ class TurnState:
             self.give_up(inner)
         self.ear.drop(run)
         self.close_run(run, cut=True)
-        self.ear.tell(Note("interrupted", run, self.clock()))
+        self.ear.tell_before_end(Note("interrupted", run, self.clock()))
 
     def played(self, seq: int, ms: float) -> None:
         """The listener has heard so much of the audio event `seq`; of a run that is over it is no news."""
@@ -195,6 +196,8 @@ class TurnState:
 
         True if there was something to end: `interrupted` has been said then.
         """
+        if run.over:
+            return False
         for inner in [other for other in self.runs if other.parent is run]:
             if self.settled(inner):
                 self.close_run(inner, cut=False)

@@ -7,7 +7,20 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from ezflow import Audio, EntryError, ItemTypeError, Latest, Module, Turn, TurnClosedError, module, ordered, route
+from ezflow import (
+    Audio,
+    EntryError,
+    ItemTypeError,
+    Latest,
+    Module,
+    Turn,
+    TurnClosedError,
+    fallback,
+    module,
+    ordered,
+    retry,
+    route,
+)
 from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
 
 
@@ -57,6 +70,24 @@ async def through(flow, *inputs: tuple[str, str | int | None], outputs: int) -> 
 async def test_an_item_enters_a_live_turn_at_any_stage(flow, expected, autojump_clock):
     with trio.fail_after(5):
         assert await through(flow, ("-", None), ("-", "b"), ("-", 2), outputs=1) == expected
+
+
+@pytest.mark.parametrize("around", [Latest, lambda f: fallback(f, d), lambda f: ordered(f, 1), lambda f: retry(f, 1)])
+@pytest.mark.parametrize("capacity", [0, 16])
+async def test_a_combinator_that_is_all_of_a_live_turn_is_through_with_an_item_before_its_input_ends(
+    around, capacity, autojump_clock
+):
+    flow = a >> around(b >> c)
+    for entry, expected in ((0, "-abc"), (1, "-bc")):  # entered at 1, the flow is the combinator alone
+        async with flow.open(capacity=capacity) as service, service.session("ann") as session:
+            async with session.live(entry=entry) as turn:
+                events = [await anext(turn)]
+                for _ in range(3):
+                    with trio.fail_after(5):
+                        await turn.send("-")
+                        events.append(await anext(turn))
+                    await trio.testing.wait_all_tasks_blocked()
+                assert [event.item for event in events[1:]] == 3 * [expected]
 
 
 async def test_an_entry_inside_a_branch_runs_that_branch_and_what_follows(autojump_clock):
