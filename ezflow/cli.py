@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | talk | modules | new | models`.
+"""The command line: `ezflow serve | check | graph | talk | top | modules | new | models`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
+        "--metrics", action="store_true", help="figures for Prometheus at /metrics, and more to see in `ezflow top`"
+    )
+    serve.add_argument(
         "--no-playground", dest="playground", action="store_false", help="without the page at / to try the flows on"
     )
     serve.add_argument(
@@ -101,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--save", type=Path, metavar="FILE.wav", help="keep the answer's sound (of more: -2, -3)")
     talk.add_argument("--no-timeline", dest="timeline", action="store_false", help="only what is said")
     talk.set_defaults(run=_talk)
+
+    top = commands.add_parser("top", help="see what a server is doing: sessions, turns, stages, and what they wait for")
+    top.add_argument("url", metavar="URL", help="where it is: http://HOST:3421")
+    top.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds a token that stands for all users (also: EZFLOW_TOKEN)"
+    )
+    top.add_argument("--once", action="store_true", help="one picture, of all sessions")
+    top.set_defaults(run=_top)
 
     modules = commands.add_parser("modules", help="list the modules that are installed, or those of a folder")
     modules.add_argument("folder", nargs="*", type=Path, help="a folder or a file (default: all installed packages)")
@@ -145,6 +156,7 @@ def _serve(options: argparse.Namespace) -> int:
         trusted=tuple(options.trust),
         store=options.store,
         grace_s=options.grace,
+        metrics=options.metrics,
         playground=options.playground,
     )
     return 0
@@ -178,6 +190,15 @@ def _talk(options: argparse.Namespace) -> int:
     client = Client(options.url, user=options.user, token=token_of(options.token_file))
     talk = Talk(client, options.entry, options.options, options.wav, options.save, options.timeline)
     return trio.run(talk.run)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from .client.address import Address
+    from .talk.token import token_of
+    from .top import Top
+
+    top = Top(Address.of(options.url), token_of(options.token_file))
+    return top.once() if options.once else top.run()
 
 
 def _entry(text: str) -> int | str:

@@ -83,7 +83,7 @@ def way_in(flow: Flow[Any, Any], index: int) -> tuple[Flow[Any, Any], int]:
 
 def _within(flow: Flow[Any, Any]) -> Iterator[Flow[Any, Any]]:
     if isinstance(flow, Around | Choice):
-        return  # its joins end with each run, which would wait for them if they were held open
+        return  # it is entered as a whole; and a join held open in it would keep the run of an item from ending
     for part in flow.parts:
         yield part
         yield from _within(part)

@@ -170,6 +170,15 @@ class Ear:
         self._seq = 0
         self._puts = 0
 
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    @property
+    def held(self) -> int:
+        """How many events the client has not taken; what the engine says may exceed the capacity."""
+        return len(self._notes)
+
     async def put(self, note: Note) -> None:
         """Queue what a stage says. Atomic with respect to cancellation."""
         self._puts += 1

@@ -123,7 +123,8 @@ class OpenTurn:
         self._scope = trio.CancelScope()
         self._closing = False
         self._left = trio.Event()
-        self._input_ended = inbox is not None
+        self._is_fed = inbox is None
+        self._input_ended = not self._is_fed
         self._end: Note | None = None
         self._state: TurnState | None = None
 
@@ -204,6 +205,10 @@ class OpenTurn:
             self.finished = True
             return
         self._closing = self._closing or not self._scope.cancel_called
+        interrupts = not (self.over or self._scope.cancel_called)
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupting(self._state, 0)
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
@@ -213,6 +218,9 @@ class OpenTurn:
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupted(self._state, 0)
         self.wind_up()
 
     def wind_up(self) -> None:
@@ -223,6 +231,21 @@ class OpenTurn:
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
             self._state.close_runs(cut=self._end.reason != "done")
+
+    @property
+    def state(self) -> TurnState | None:
+        """What the engine shares between the views of this turn, once it has begun."""
+        return self._state
+
+    @property
+    def ends_at(self) -> float:
+        """On trio's clock, when its time is over; a live turn that is in use gets more."""
+        return self._scope.deadline
+
+    @property
+    def is_ending(self) -> bool:
+        """Has it been told to end, by whomever, or by its deadline?"""
+        return self._scope.cancel_called
 
     @property
     def over(self) -> bool:
@@ -333,6 +356,8 @@ class OpenTurn:
         assert state is not None
         for instrument in state.instruments:
             instrument.turn_started(state)
+        if self._is_fed:
+            state.joined(self._flow, self._give)
         root = state.new_run(None)
         state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
 from ezflow import (
     Audio,
@@ -18,10 +19,12 @@ from ezflow import (
     fallback,
     module,
     ordered,
+    race,
     retry,
     route,
+    timeout,
 )
-from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
 
 
 def sound(text: str) -> Audio:
@@ -190,3 +193,36 @@ async def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(autoju
 async def test_a_report_on_another_event_or_turn_changes_nothing(autojump_clock):
     _, remembered = await barge_in([(7, 900.0)], at_s=1.0)
     assert remembered[0] == ("one two three four", True)
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        lambda flow: ordered(flow, 1),
+        lambda flow: retry(flow, 2),
+        lambda flow: timeout(flow, 60.0),
+        lambda flow: fallback(flow, Pause(0.0)),
+        lambda flow: race(flow, Pause(9.0)),
+    ],
+)
+async def test_a_live_turn_whose_flow_is_a_combinator_answers_each_item_when_it_comes(each, autojump_clock):
+    async with each(Pause(0.0) >> Pause(0.0)).open() as service, service.session("ann") as session:
+        async with session.live() as live:
+            texts = (event.item async for event in live if event.type == "text")
+            for text in "abc":
+                await live.send(text)
+                with trio.fail_after(5):
+                    assert await anext(texts) == text
+            await texts.aclose()
+
+
+async def test_a_run_of_latest_that_is_done_and_heard_is_not_interrupted_by_the_next(autojump_clock):
+    async with Latest(Pause(0.0) >> Pause(0.0)).open() as service, service.session("ann") as session:
+        async with session.live() as live:
+            events = []
+            for text in "ab":
+                await live.send(text)
+                while not (events and events[-1].item == text):
+                    events.append(await anext(live))
+                await trio.testing.wait_all_tasks_blocked()
+    assert "interrupted" not in [event.type for event in events]

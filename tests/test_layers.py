@@ -47,7 +47,7 @@ FLOORS = {
     "cli": 12,
     "__main__": 13,
 }
-PACKAGES = {"server": 11, "client": 11, "testing": 11, "talk": 12}
+PACKAGES = {"observe": 9, "server": 11, "client": 11, "testing": 11, "talk": 12, "top": 13}
 PUBLIC = [
     "Audio",
     "BudgetExceeded",

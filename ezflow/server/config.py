@@ -43,9 +43,16 @@ def _several(name: str, given: Any, example: str) -> tuple[str, ...]:
 
 def _networks(given: Any) -> tuple[Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(network) for network in _several("trusted", given, "10.0.0.0/8"))
+        return tuple(ipaddress.ip_network(network) for network in _several("trusted", _written(given), "10.0.0.0/8"))
     except ValueError as error:
         raise SettingsError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
+
+
+def _written(given: Any) -> Any:
+    """Networks that have been read already, as of settings that are given again with a change, as they are written."""
+    if isinstance(given, str):
+        return given
+    return [str(one) if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network) else one for one in given]
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +74,9 @@ class Settings(Limits):
     send nothing. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a module's health
     probe may take.
 
+    `metrics`: is there `/metrics` for Prometheus (extra `observe`)? Then turns and stages are observed, which costs
+    some per cent. `block_s`: what holds up the event loop for longer is named in the log; 0 for never.
+
     `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
     """
@@ -87,6 +97,8 @@ class Settings(Limits):
     quiet_s: float = attrs.field(default=600.0, validator=bounded(0, above=True))
     grace_s: float = attrs.field(default=5.0, validator=bounded(0))
     probe_s: float = attrs.field(default=2.0, validator=bounded(0, above=True))
+    metrics: bool = False
+    block_s: float = attrs.field(default=0.25, validator=bounded(0))
     playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest

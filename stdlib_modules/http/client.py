@@ -136,6 +136,10 @@ class HTTPClient:
         self._idle.clear()
         self._watch.close()
 
+    def status(self) -> dict[str, float]:
+        """Its connections, and the requests that wait for one, at this moment."""
+        return self.slots.status() | {"connections_idle": len(self._idle)}
+
     def stream(
         self,
         method: str,

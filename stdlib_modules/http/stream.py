@@ -169,6 +169,9 @@ class HTTPStream(Module[In, Out]):
         key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
         return {"Authorization": f"Bearer {key}"} if key else {}
 
+    def status(self) -> Mapping[str, float]:
+        return self.http.status()
+
     async def probe(self) -> None:
         """Get a path that costs nothing. Raises: BackendError if the server is not there."""
         if self.probes is not None:
