@@ -25,7 +25,7 @@ import trio
 from ezflow import MissingDependency
 
 from . import bodies
-from .attempts import attempted, ready
+from .attempts import attempted
 from .errors import Faults, NoWay, Unheard
 from .reply import Reply, fault_of
 from .request import Request, checked, instead, parts_of, target_of
@@ -105,7 +105,6 @@ class HTTPClient:
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
-        ready("HTTPClient", self.retries)
         try:
             from .connection import Watch
             from .dialing import Route, credentials, proxy_for, trust

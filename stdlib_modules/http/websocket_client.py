@@ -24,7 +24,7 @@ import trio
 
 from ezflow import MissingDependency
 
-from .attempts import attempted, ready
+from .attempts import attempted
 from .errors import Faults, NoWay
 from .request import checked
 from .slots import Slots
@@ -106,7 +106,6 @@ class WebSocketClient:
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
-        ready("WebSocketClient", self.retries)
         try:
             from .dialing import Route, credentials, proxy_for, trust
             from .websocket_connection import WebSocket  # noqa: F401  (so that it is not loaded while a user waits)
