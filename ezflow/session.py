@@ -31,10 +31,12 @@ class Session:
         self,
         place: Place,
         flow: Flow[Any, Any],
+        flow_name: str,
         stages: Sequence[Stage],
         guard: Callable[[Stage], Callable[[object], None]],
     ) -> None:
         self.place = place
+        self.flow_name = flow_name
         self._flow = flow
         self._stages = stages
         self._guard = guard

@@ -33,6 +33,9 @@ class Session(Protocol):
     @property
     def threads(self) -> trio.CapacityLimiter: ...
 
+    @property
+    def flow_name(self) -> str: ...
+
 
 class Options:
     """A request's options for one stage, read by their class: `turn.options[LLMOptions].temperature`.
@@ -82,6 +85,7 @@ class TurnState:
         self.session = session
         self.id = turn_id
         self.user = session.user
+        self.flow = session.flow_name
         self.ear = ear
         self.options = options
         self.instruments = instruments
@@ -274,6 +278,11 @@ class Turn:
     def id(self) -> int:
         """Counts from 1 within the session."""
         return self._state.id
+
+    @property
+    def flow(self) -> str:
+        """The name of the flow that is run, as the server knows it; empty for one that has none."""
+        return self._state.flow
 
     @property
     def run(self) -> int | None:

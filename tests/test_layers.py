@@ -20,8 +20,9 @@ ROOT = Path(ezflow.__file__).parent
 # The lowest floor that each file can stand on. A package's files stand on one floor and may use each other
 # where no circle comes of it; a new file anywhere else needs a line here.
 FLOORS = {
-    **dict.fromkeys(["annotations", "channels", "combine", "errors", "fetch", "history", "items"], 0),
+    **dict.fromkeys(["annotations", "channels", "combine", "context", "errors", "fetch", "history", "items"], 0),
     **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "weights"], 1),
+    "logs": 1,
     **dict.fromkeys(["convert", "ear"], 2),
     "turn": 3,
     "flow": 4,
