@@ -10,11 +10,18 @@ those of all libraries (ezflow/rendering.py); a program that sets up its own log
 from __future__ import annotations
 
 import logging
+from typing import Literal, get_args
 
 from .context import bound
 from .errors import StageError, brief_error, flat, is_expected
 
-__all__ = ["WithContext", "facts", "failed"]
+__all__ = ["FORMATS", "LEVELS", "Format", "Level", "WithContext", "facts", "failed"]
+
+# How `ezflow serve` renders records, and from which level on.
+Format = Literal["console", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class WithContext(logging.Filter):

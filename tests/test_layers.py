@@ -23,6 +23,8 @@ FLOORS = {
     **dict.fromkeys(["annotations", "channels", "combine", "context", "errors", "fetch", "history", "items"], 0),
     **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "weights"], 1),
     "logs": 1,
+    "redaction": 0,
+    "rendering": 2,
     **dict.fromkeys(["convert", "ear"], 2),
     "turn": 3,
     "flow": 4,

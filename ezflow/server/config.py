@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ..errors import SettingsError
+from ..logs import FORMATS, LEVELS, Format, Level
 from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
@@ -48,6 +49,16 @@ def _networks(given: Any) -> tuple[Network, ...]:
         raise SettingsError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
 
 
+def _one_of(names: tuple[str, ...]) -> Any:
+    """A validator. Raises: SettingsError for what is neither None nor among the names."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and value not in names:
+            raise SettingsError(f"{field.name}={value!r} was given, but one of {', '.join(names)} is needed.")
+
+    return check
+
+
 @attrs.frozen(kw_only=True)
 class Settings(Limits):
     """A server's settings, the limits of its services among them (`ezflow.service.Limits`).
@@ -68,6 +79,9 @@ class Settings(Limits):
 
     `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
+
+    `log_format` ("console" or "json") and `log_level` ("debug", "info", "warning", "error"): with either, `serve`
+    renders all log records of the process; with neither it leaves them to the program's own logging.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +103,8 @@ class Settings(Limits):
     playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
+    log_format: Format | None = attrs.field(default=None, validator=_one_of(FORMATS))
+    log_level: Level | None = attrs.field(default=None, validator=_one_of(LEVELS))
 
     def __attrs_post_init__(self) -> None:
         if self.port > 65535:
