@@ -98,20 +98,23 @@ class _StageOutbox:
         self._outbox = outbox
         self._turn = turn
         self._is_shown = is_shown
-        self._offer = None if is_shown else getattr(outbox, "offer", None)
+        self._offer = getattr(outbox, "offer", None)
 
     async def send(self, item: Any) -> None:
+        given = False
         if self._is_shown:
-            await self._turn.reply(item)
-        await self._outbox.send(item)
+            await self._turn.reply(item)  # which looks for cancellation, so that giving need not
+            given = self._offer is not None and self._offer(item)
+        if not given:
+            await self._outbox.send(item)
         self._turn.gave(item)
 
     def offer(self, item: Any) -> bool:
         """Give an item if that needs no waiting."""
-        given = self._offer is not None and self._offer(item)
-        if given:
-            self._turn.gave(item)
-        return given
+        if self._is_shown or self._offer is None or not self._offer(item):
+            return False
+        self._turn.gave(item)
+        return True
 
     def clone(self) -> _StageOutbox:
         return _StageOutbox(self._outbox.clone(), self._turn, self._is_shown)

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
 
 from ..service import Service
+from .asgi import HTTPConnection, WebSocketConnection
 from .config import Settings
 from .describe import describe, flow_description
 from .edges import Edges
@@ -18,7 +19,7 @@ from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
 from .playground import playground
 from .replies import REFUSED, answer, refusal
-from .socket import socket
+from .socket import Departures, socket
 from .turns import turns
 
 __all__ = ["create_app"]
@@ -30,20 +31,23 @@ def create_app(
     """The ASGI application over opened services: each under its name, the first also without a prefix.
 
     When `stopping` is set, open sockets are closed, and new turns refused. `nursery`: where it asks the modules
-    for their health.
+    for their health, and looks after its sockets until `stopping` is set.
     """
     app = QuartTrio("ezflow", static_folder=None)
+    app.asgi_http_class = HTTPConnection
+    app.asgi_websocket_class = WebSocketConnection
     app.url_map.merge_slashes = False
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
     probes = Probes(services.values(), settings.probe_s, nursery)
+    departures = Departures(settings.quiet_s, stopping, nursery)
     first = next(iter(services))
     for name, service in services.items():
         description = flow_description(service, name, services)
         own = (turns(service, settings, edges), describe(description))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
-        live = socket(service, description, settings, edges, stopping)
+        live = socket(service, description, edges, departures)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
             for routes in own:
                 edges.register(routes, prefix, "own")
