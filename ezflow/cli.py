@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         "--log-format", choices=FORMATS, default="console", help="how log lines look (default: %(default)s)"
     )
     serve.add_argument("--log-level", choices=LEVELS, default="warning", help="from where on (default: %(default)s)")
+    serve.add_argument(
+        "--traces",
+        metavar="URL",
+        help="send traces to this OTLP/HTTP collector, as http://127.0.0.1:4318; or off "
+        "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
+    )
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser("check", help="check a file's flows and print the report")
@@ -153,6 +159,7 @@ def _serve(options: argparse.Namespace) -> int:
             # It renders them itself, since it knows the secrets of the flows.
             log_format=options.log_format,
             log_level=options.log_level,
+            traces=options.traces,
         )
     return 0
 

@@ -6,7 +6,7 @@ ends are watched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import trio
@@ -22,6 +22,12 @@ class Instrument:
     `turn` has `.user` and `.id`; where a stage is named it is that stage's own view, and has `.run` too. Times are
     trio's clock (`trio.current_time()`), to be read when called.
     """
+
+    def asked(self, headers: Mapping[str, str]) -> None:
+        """A request has come, or the handshake of a WebSocket: what it leads to begins in this task.
+
+        `headers` are by their names in lower case.
+        """
 
     def turn_started(self, turn: Any) -> None: ...
 

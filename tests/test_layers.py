@@ -22,9 +22,11 @@ ROOT = Path(ezflow.__file__).parent
 FLOORS = {
     **dict.fromkeys(["annotations", "channels", "combine", "context", "errors", "fetch", "history", "items"], 0),
     **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "ports", "weights"], 1),
+    "calls": 0,
     "logs": 1,
     "redaction": 0,
     "rendering": 2,
+    "traces": 2,
     **dict.fromkeys(["convert", "ear"], 2),
     "turn": 3,
     "flow": 4,
@@ -204,6 +206,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_importing_ezflow_loads_no_server_and_no_numbers():
     heavy = {"quart", "quart_trio", "hypercorn", "numpy", "typeguard", "stdlib_modules", "pytest"}
+    heavy |= {"structlog", "opentelemetry", "hypothesis"}
     assert loaded_by("import ezflow") & heavy == set()
     assert "ezflow" in loaded_by("import ezflow")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import trio
-from quart import Response
+from quart import Response, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
@@ -40,6 +40,18 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
+    if settings.instruments:
+
+        @app.before_request
+        async def tell_of_request() -> None:
+            for instrument in settings.instruments:
+                instrument.asked({name.lower(): value for name, value in request.headers.items()})
+
+        @app.before_websocket
+        async def tell_of_handshake() -> None:
+            for instrument in settings.instruments:
+                instrument.asked({name.lower(): value for name, value in websocket.headers.items()})
+
     probes = Probes(services.values(), settings.probe_s, nursery)
     departures = Departures(settings.quiet_s, stopping, nursery)
     first = next(iter(services))

@@ -59,6 +59,13 @@ def _one_of(names: tuple[str, ...]) -> Any:
     return check
 
 
+def _collector(_: object, __: attrs.Attribute[Any], value: Any) -> None:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    is_url = parts is not None and parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    if value not in (None, "off") and not is_url:
+        raise SettingsError('traces: the URL of a collector is needed, as in http://127.0.0.1:4318, or "off".')
+
+
 @attrs.frozen(kw_only=True)
 class Settings(Limits):
     """A server's settings, the limits of its services among them (`ezflow.service.Limits`).
@@ -81,7 +88,9 @@ class Settings(Limits):
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
 
     `log_format` ("console" or "json") and `log_level` ("debug", "info", "warning", "error"): with either, `serve`
-    renders all log records of the process; with neither it leaves them to the program's own logging.
+    renders all log records of the process; with neither it leaves them to the program's own logging. `traces`: the
+    URL of the collector that is sent a trace of each turn (OTLP/HTTP), or "off"; by default what the environment says
+    (`OTEL_EXPORTER_OTLP_ENDPOINT`). `trace_users`: spans tell whose turn it is.
     """
 
     host: str = "127.0.0.1"
@@ -105,6 +114,8 @@ class Settings(Limits):
     request: type[EZPipeRequest] = EZPipeRequest
     log_format: Format | None = attrs.field(default=None, validator=_one_of(FORMATS))
     log_level: Level | None = attrs.field(default=None, validator=_one_of(LEVELS))
+    traces: str | None = attrs.field(default=None, validator=_collector)
+    trace_users: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.port > 65535:
