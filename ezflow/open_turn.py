@@ -328,11 +328,11 @@ class OpenTurn:
             if self._doors is not None:
                 self._doors.close()
             self._left.set()
-            for instrument in state.instruments:
-                instrument.turn_ended(state, reason)
             if log.isEnabledFor(logging.INFO):
                 took_s = round(state.clock(), 3)
                 log.info("turn ended: %s, after %g s", reason, took_s, extra={"reason": reason, "took_s": took_s})
+            for instrument in state.instruments:
+                instrument.turn_ended(state, reason)
 
     async def _work(self, state: TurnState, run: Run) -> None:
         while True:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ def rendered(
     handler = _Handler(out)
     handler.setFormatter(_formatter(form, Redactor(secrets), colours=_takes_colours(out)))
     root = logging.getLogger()
-    before, before_level = root.handlers[:], root.level
+    before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
@@ -66,7 +67,8 @@ def rendered(
     finally:
         if configures:
             structlog.reset_defaults()
-        logging.captureWarnings(False)
+        if warnings.showwarning is not before_warnings:  # else the program captures them itself
+            logging.captureWarnings(False)
         root.handlers[:] = before
         root.setLevel(before_level)
 
@@ -151,7 +153,8 @@ def _error_of(exc_info: Any) -> BaseException | None:
 
 def _for_console(_: object, __: str, event: EventDict) -> Mapping[str, Any]:
     """For a person: nothing twice, and nothing that would steer the terminal."""
-    event.pop("error", None)  # the event says it, or the traceback does
+    if isinstance(event.get("error"), dict):
+        del event["error"]  # the event says it, or the traceback does
     for name, value in event.items():
         if isinstance(value, str):
             controls = CONTROLS_IN_TRACEBACK if name in ("exception", "stack") else CONTROLS

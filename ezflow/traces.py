@@ -12,7 +12,7 @@ A turn's span is a child of the one that is current where the turn begins, or of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,12 +43,16 @@ class _Open:
 
 
 class Traces(Instrument):
-    """Makes spans of turns with this tracer. `users`: each tells whose turn it is."""
+    """Makes spans of turns with this tracer (`opentelemetry.trace.Tracer`).
 
-    def __init__(self, tracer: Tracer, *, users: bool = False, redactor: Redactor | None = None) -> None:
+    `users`: each tells whose turn it is. `secrets` are hidden where errors tell of them, beside what the environment
+    shows to be one.
+    """
+
+    def __init__(self, tracer: Tracer, *, users: bool = False, secrets: Iterable[str] = ()) -> None:
         self._tracer = tracer
         self._users = users
-        self._redactor = Redactor(secrets_of_environment()) if redactor is None else redactor
+        self._redactor = Redactor({*secrets, *secrets_of_environment()})
         self._open: dict[Any, _Open] = {}
 
     def asked(self, headers: Mapping[str, str]) -> None:
@@ -99,8 +103,12 @@ class Traces(Instrument):
         opened.given += 1
 
     def _whose(self, turn: Any) -> dict[str, Any]:
-        whose = {"ezflow.flow": turn.flow, "ezflow.turn": turn.id}
-        return whose | {"ezflow.user": turn.user} if self._users else whose
+        whose = {"ezflow.turn": turn.id}
+        if turn.flow:
+            whose["ezflow.flow"] = turn.flow
+        if self._users:
+            whose["ezflow.user"] = turn.user
+        return whose
 
     def _call(self, method: str, url: str) -> calls.Call:
         parts = urlsplit(url)

@@ -108,6 +108,24 @@ def test_the_logging_of_before_is_given_back():
     assert (root.handlers[:], root.level, warnings.showwarning, structlog.is_configured()) == before
 
 
+def test_warnings_that_a_program_captures_itself_stay_captured():
+    logging.captureWarnings(True)
+    try:
+        captured = warnings.showwarning
+        with rendered("json", stream=io.StringIO()):
+            pass
+        assert warnings.showwarning is captured
+    finally:
+        logging.captureWarnings(False)
+
+
+def test_on_the_console_an_error_that_is_a_word_of_the_program_s_stays():
+    stream = io.StringIO()
+    with rendered("console", stream=stream):
+        log.error("x", extra={"error": "E42"})
+    assert "error=E42" in stream.getvalue()
+
+
 def test_structlog_is_left_as_somebody_has_configured_it():
     structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
     try:

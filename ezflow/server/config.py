@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import attrs
 
 from ..errors import SettingsError
-from ..logs import FORMATS, LEVELS, Format, Level
+from ..logs import FORMATS, LEVELS
 from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
@@ -112,8 +112,10 @@ class Settings(Limits):
     playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
-    log_format: Format | None = attrs.field(default=None, validator=_one_of(FORMATS))
-    log_level: Level | None = attrs.field(default=None, validator=_one_of(LEVELS))
+    log_format: Literal["console", "json"] | None = attrs.field(default=None, validator=_one_of(FORMATS))
+    log_level: Literal["debug", "info", "warning", "error"] | None = attrs.field(
+        default=None, validator=_one_of(LEVELS)
+    )
     traces: str | None = attrs.field(default=None, validator=_collector)
     trace_users: bool = False
 

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,7 +13,7 @@ import trio
 
 from ..errors import MissingDependency
 from ..flow import Flow
-from ..redaction import Redactor
+from ..instrument import Instrument
 from .config import Settings
 from .secrets import secrets_of
 
@@ -39,26 +38,34 @@ async def traced(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> Asy
     FLUSH_S and a second: what could not be sent until then is lost, and logged.
     Raises: MissingDependency if the settings want traces and OpenTelemetry is not installed.
     """
-    if not _wanted(settings):
+    made = _made(flows, settings) if _wanted(settings) else None
+    if made is None:
         yield settings
         return
-    try:
-        provider, exporter = _exporting(settings.traces)
-        from ..traces import Traces
-    except ModuleNotFoundError as error:
-        missing = MissingDependency("Settings(traces=...)", error.name or "opentelemetry-sdk", "traces")
-        if settings.traces is not None:
-            raise missing from error
-        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but no traces are sent: %s", missing)
-        yield settings
-        return
-    tracer = provider.get_tracer("ezflow")
-    traces = Traces(tracer, users=settings.trace_users, redactor=Redactor(secrets_of(flows)))
+    provider, exporter, traces = made
     try:
         yield attrs.evolve(settings, instruments=(*settings.instruments, traces))
     finally:
         with trio.CancelScope(shield=True):
             await _end(provider, exporter)
+
+
+def _made(
+    flows: Mapping[str, Flow[Any, Any]], settings: Settings
+) -> tuple[TracerProvider, SpanExporter, Instrument] | None:
+    """What makes and sends spans; None where it is not installed, and only the environment asks for it."""
+    try:
+        from ..traces import Traces
+
+        provider, exporter = _exporting(settings.traces)
+    except ModuleNotFoundError as error:
+        missing = MissingDependency("Settings(traces=...)", error.name or "opentelemetry-sdk", "traces")
+        if settings.traces is not None:
+            raise missing from error
+        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but no traces are sent: %s", missing)
+        return None
+    traces = Traces(provider.get_tracer("ezflow"), users=settings.trace_users, secrets=secrets_of(flows))
+    return provider, exporter, traces
 
 
 def _wanted(settings: Settings, environment: Mapping[str, str] = os.environ) -> bool:
@@ -108,7 +115,7 @@ async def _end(provider: TracerProvider, exporter: SpanExporter) -> None:
 
         nursery.start_soon(give_up)
         with trio.move_on_after(FLUSH_S + EXPORT_S + 1) as patience:
-            await trio.to_thread.run_sync(partial(provider.shutdown), abandon_on_cancel=True)
+            await trio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
         if patience.cancelled_caught:
             log.warning("the collector of traces neither takes nor refuses them: its thread is left")
         nursery.cancel_scope.cancel()
