@@ -11,6 +11,7 @@ from typing import Any, Self
 import attrs
 import trio
 
+from . import context
 from .channels import Receiver, ReceiverGone, Single, Sink, channel
 from .combine.latest import Latest
 from .doors import Doors, way_in
@@ -29,6 +30,7 @@ from .errors import (
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
+from .logs import failed
 from .stage import Stage, heads, stages_of
 from .store import Store, readable
 from .turn import Entered, Session, Turn, TurnState
@@ -359,6 +361,7 @@ class OpenTurn:
         if self._is_fed:
             state.joined(self._flow, self._give)
         root = state.new_run(None)
+        context.here.set(Turn(state, root))
         state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"
         try:
@@ -385,6 +388,9 @@ class OpenTurn:
             if self._doors is not None:
                 self._doors.close()
             self._left.set()
+            if log.isEnabledFor(logging.INFO):
+                took_s = round(state.clock(), 3)
+                log.info("turn ended: %s, after %g s", reason, took_s, extra={"reason": reason, "took_s": took_s})
             for instrument in state.instruments:
                 instrument.turn_ended(state, reason)
 
@@ -403,7 +409,7 @@ class OpenTurn:
             self._inbox.taken = False
 
     def _fail(self, state: TurnState, errors: Iterable[BaseException]) -> None:
-        """Every error becomes an event that names its stage, and a log entry with its traceback."""
+        """Every error becomes an event that names its stage, and a log entry."""
         for leaf in errors:
             stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
             for cause in causes:
@@ -413,7 +419,8 @@ class OpenTurn:
                 fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
                 state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
                 if self._sink.items is None:  # `collect` raises them
-                    log.error("user %r, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
+                    at: dict[str, Any] = {} if stage is None else {"stage": stage}
+                    failed(log, cause, "user %r, turn %d, stage %s failed", state.user, self.id, stage, **at)
 
 
 class _Feed:

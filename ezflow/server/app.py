@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import trio
-from quart import Response
+from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
 
+from ..instrument import Instrument
 from ..observe.status import Statuses
 from ..service import Service
 from .asgi import HTTPConnection, WebSocketConnection
@@ -47,6 +48,7 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
+    _tell_of_requests(app, settings.instruments)
     probes = Probes(services.values(), settings.probe_s, nursery)
     departures = Departures(settings.quiet_s, stopping, nursery)
     first = next(iter(services))
@@ -91,3 +93,19 @@ def create_app(
         return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500, **headers)
 
     return app
+
+
+def _tell_of_requests(app: QuartTrio, instruments: Sequence[Instrument]) -> None:
+    """Tell those that want to know of each request and handshake, in its task."""
+    asked = [each.asked for each in instruments if type(each).asked is not Instrument.asked]
+    if not asked:
+        return
+
+    async def tell() -> None:
+        found = request if has_request_context() else websocket
+        headers = {name.lower(): value for name, value in found.headers.items()}
+        for instrument_asked in asked:
+            instrument_asked(headers)
+
+    app.before_request(tell)
+    app.before_websocket(tell)

@@ -22,6 +22,7 @@ from ..service import open_flows
 from .app import create_app
 from .config import Settings
 from .guard import GuardedConfig, serve
+from .tracing import traced
 from .watch import Watch
 
 __all__ = ["run"]
@@ -60,7 +61,9 @@ async def run(
             await nursery.start(_signals, stopped, opening, listening, say)
         try:
             with opening:
-                await _serve(named, settings, stopped, listening, say, task_status, owns_process=stop is None)
+                async with traced(named, settings) as traced_settings:
+                    how = (stopped, listening, say, task_status)
+                    await _serve(named, traced_settings, *how, owns_process=stop is None)
         except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
             failure = error
         nursery.cancel_scope.cancel()

@@ -142,9 +142,6 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
-        if self.retries:
-            with self.needs("stamina", extra="http"):
-                import stamina  # noqa: F401
         async with (
             trio.open_nursery() as self.readers,
             HTTPClient(
