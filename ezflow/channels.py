@@ -16,6 +16,7 @@ from trio.lowlevel import ParkingLot, checkpoint, checkpoint_if_cancelled
 
 __all__ = [
     "Inbox",
+    "Join",
     "Outbox",
     "Receiver",
     "ReceiverGone",
@@ -97,13 +98,13 @@ async def breathe(count: int) -> None:
         await checkpoint()
 
 
-class _Join(Generic[T]):
+class Join(Generic[T]):
     """What the ends of a channel share. Items lie in `items`; who finds none, or no room, parks.
 
     trio's own channels hand an item over inside of each call, which costs three times as much as a deque does.
     """
 
-    __slots__ = ("arrived", "capacity", "givers", "items", "room", "takers")
+    __slots__ = ("__weakref__", "arrived", "capacity", "givers", "items", "room", "takers")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -118,7 +119,7 @@ class Receiver(Generic[T]):
 
     __slots__ = ("_closed", "_join", "_taken")
 
-    def __init__(self, join: _Join[T]) -> None:
+    def __init__(self, join: Join[T]) -> None:
         self._join = join
         self._closed = False
         self._taken = 0
@@ -181,6 +182,11 @@ class Receiver(Generic[T]):
             await join.arrived.park()
         return True
 
+    @property
+    def join(self) -> Join[T]:
+        """What its ends share."""
+        return self._join
+
     def clone(self) -> Receiver[T]:
         return Receiver(self._join)
 
@@ -201,7 +207,7 @@ class Sender(Generic[T]):
 
     __slots__ = ("_closed", "_given", "_join")
 
-    def __init__(self, join: _Join[T]) -> None:
+    def __init__(self, join: Join[T]) -> None:
         self._join = join
         self._closed = False
         self._given = 0
@@ -240,6 +246,11 @@ class Sender(Generic[T]):
         if join.arrived:
             join.arrived.unpark(count=count)
         return count
+
+    @property
+    def join(self) -> Join[T]:
+        """What its ends share."""
+        return self._join
 
     def _refuse(self) -> NoReturn:
         if self._closed:
@@ -337,5 +348,5 @@ class Single(Generic[T]):
 
 def channel(capacity: int) -> tuple[Sender[Any], Receiver[Any]]:
     """A join that holds up to `capacity` items: its giving and its receiving end."""
-    join: _Join[Any] = _Join(capacity)
+    join: Join[Any] = Join(capacity)
     return Sender(join), Receiver(join)

@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | talk | modules | new | models`.
+"""The command line: `ezflow serve | check | graph | talk | top | modules | new | models`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -16,6 +16,7 @@ from typing import Any
 
 from . import __version__
 from .errors import EzflowError, FlowError, SettingsError
+from .logs import FORMATS, LEVELS
 from .target import TargetError, load
 
 __all__ = ["main"]
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
+        "--metrics", action="store_true", help="figures for Prometheus at /metrics, and more to see in `ezflow top`"
+    )
+    serve.add_argument(
         "--no-playground", dest="playground", action="store_false", help="without the page at / to try the flows on"
     )
     serve.add_argument(
@@ -77,6 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--allow-origin", action="append", default=[], metavar="URL", help="a web page's origin that may use it"
+    )
+    serve.add_argument(
+        "--log-format", choices=FORMATS, default="console", help="how log lines look (default: %(default)s)"
+    )
+    serve.add_argument("--log-level", choices=LEVELS, default="warning", help="from where on (default: %(default)s)")
+    serve.add_argument(
+        "--traces",
+        metavar="URL",
+        help="send traces to this OTLP/HTTP collector, as http://127.0.0.1:4318; or off "
+        "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
     serve.set_defaults(run=_serve)
 
@@ -101,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--save", type=Path, metavar="FILE.wav", help="keep the answer's sound (of more: -2, -3)")
     talk.add_argument("--no-timeline", dest="timeline", action="store_false", help="only what is said")
     talk.set_defaults(run=_talk)
+
+    top = commands.add_parser("top", help="see what a server is doing: sessions, turns, stages, and what they wait for")
+    top.add_argument("url", metavar="URL", help="where it is: http://HOST:3421")
+    top.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds a token that stands for all users (also: EZFLOW_TOKEN)"
+    )
+    top.add_argument("--once", action="store_true", help="one picture, of all sessions")
+    top.set_defaults(run=_top)
 
     modules = commands.add_parser("modules", help="list the modules that are installed, or those of a folder")
     modules.add_argument("folder", nargs="*", type=Path, help="a folder or a file (default: all installed packages)")
@@ -128,25 +150,33 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from .rendering import rendered
     from .server import serve
+    from .server.secrets import secrets_of
     from .server.tokens import read_file
 
-    given = {}
+    given: dict[str, Any] = {}
     if options.tokens is not None:
         given["tokens"] = read_file(options.tokens)
-    serve(
-        load(options.target),
-        **given,
-        host=options.host,
-        port=options.port,
-        insecure=options.insecure,
-        hosts=tuple(options.allow_host),
-        origins=tuple(options.allow_origin),
-        trusted=tuple(options.trust),
-        store=options.store,
-        grace_s=options.grace,
-        playground=options.playground,
-    )
+    with rendered(options.log_format, options.log_level, secrets=secrets_of({}, given.get("tokens", ()))):
+        serve(
+            load(options.target),
+            **given,
+            host=options.host,
+            port=options.port,
+            insecure=options.insecure,
+            hosts=tuple(options.allow_host),
+            origins=tuple(options.allow_origin),
+            trusted=tuple(options.trust),
+            store=options.store,
+            grace_s=options.grace,
+            metrics=options.metrics,
+            playground=options.playground,
+            # It renders them itself, since it knows the secrets of the flows.
+            log_format=options.log_format,
+            log_level=options.log_level,
+            traces=options.traces,
+        )
     return 0
 
 
@@ -178,6 +208,15 @@ def _talk(options: argparse.Namespace) -> int:
     client = Client(options.url, user=options.user, token=token_of(options.token_file))
     talk = Talk(client, options.entry, options.options, options.wav, options.save, options.timeline)
     return trio.run(talk.run)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from .client.address import Address
+    from .talk.token import token_of
+    from .top import Top
+
+    top = Top(Address.of(options.url), token_of(options.token_file))
+    return top.once() if options.once else top.run()
 
 
 def _entry(text: str) -> int | str:

@@ -82,7 +82,8 @@ def way_in(flow: Flow[Any, Any], index: int) -> tuple[Flow[Any, Any], int]:
 
 
 def _within(flow: Flow[Any, Any]) -> Iterator[Flow[Any, Any]]:
+    if isinstance(flow, Around | Choice):
+        return  # it is entered as a whole; and a join held open in it would keep the run of an item from ending
     for part in flow.parts:
         yield part
-        if not isinstance(part, Around | Choice):
-            yield from _within(part)
+        yield from _within(part)

@@ -116,6 +116,7 @@ class Run:
         self.scope = trio.CancelScope()
         self.left = trio.Event()
         self.over = False
+        self.lost = False  # something that it said was dropped: the client was never sent it
         # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
         self.plays_until = 0.0
         self.exchanges: list[Exchange] = []
@@ -169,6 +170,15 @@ class Ear:
         self._seq = 0
         self._puts = 0
 
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    @property
+    def held(self) -> int:
+        """How many events the client has not taken; what the engine says may exceed the capacity."""
+        return len(self._notes)
+
     async def put(self, note: Note) -> None:
         """Queue what a stage says. Atomic with respect to cancellation."""
         self._puts += 1
@@ -190,6 +200,13 @@ class Ear:
         self._notes.append(note)
         if self._arrived:
             self._arrived.unpark()
+
+    def tell_before_end(self, note: Note) -> None:
+        """Queue at once; the turn's end stays last, where it waits to be taken."""
+        end = self._notes.pop() if self._notes and self._notes[-1].kind == "ended" else None
+        self.tell(note)
+        if end is not None:
+            self._notes.append(end)
 
     def hint(self, note: Note) -> bool:
         """Queue at once, unless as many notes are held as the capacity is; says whether it has."""
@@ -214,7 +231,13 @@ class Ear:
 
     def drop(self, run: Run) -> None:
         """Forget every queued item of a run and of the runs within it."""
-        self._notes = deque(n for n in self._notes if n.kind not in ("item", "stage") or not n.run.within(run))
+        kept: deque[Note] = deque()
+        for note in self._notes:
+            if note.kind not in ("item", "stage") or not note.run.within(run):
+                kept.append(note)
+            elif note.kind == "item":
+                note.run.lost = True
+        self._notes = kept
         self._room.unpark_all()
 
     def untaken(self, run: Run) -> bool:

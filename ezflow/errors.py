@@ -25,7 +25,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import trio
 
@@ -57,7 +57,14 @@ __all__ = [
 
 
 class EzflowError(Exception):
-    """Any error that ezflow raises on purpose."""
+    """Any error that ezflow raises on purpose.
+
+    `expected`: what went wrong is outside of the program (a client, a server, time, room), and the message says all
+    there is to know: a log shows it in one line. Any other is a mistake in the program, shown with its traceback. An
+    error of yours may say the same of itself.
+    """
+
+    expected: ClassVar[bool] = False
 
 
 class DefinitionError(EzflowError, TypeError):
@@ -75,6 +82,8 @@ class FlowError(EzflowError):
 class EntryError(EzflowError, LookupError):
     """No stage of the flow has that index or name."""
 
+    expected = True
+
     def __init__(self, entry: int | str, names: Sequence[str]) -> None:
         stages = ", ".join(f"{index} {name}" for index, name in enumerate(names))
         count = f"{len(names)} stage{'' if len(names) == 1 else 's'}"
@@ -87,6 +96,8 @@ class InputError(EzflowError, ValueError):
     """A value from outside does not fit: `path` is where it stands (`options.LLM.temperature`), `problem` what
     is wrong there.
     """
+
+    expected = True
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -119,6 +130,8 @@ class RouteError(EzflowError, LookupError):
 
 class MissingDependency(EzflowError, ImportError):
     """The package that a preset stands on is not installed."""
+
+    expected = True
 
     def __init__(self, module: str, distribution: str, extra: str) -> None:
         super().__init__(
@@ -156,7 +169,7 @@ class ModuleOpenError(EzflowError):
         when: str = "could not open",
         others: Sequence[ModuleOpenError] = (),
     ) -> None:
-        super().__init__("; ".join([f"{module} {when}: {_brief_error(cause)}", *map(str, others)]))
+        super().__init__("; ".join([f"{module} {when}: {brief_error(cause)}", *map(str, others)]))
         self.__cause__ = cause
         self.module = module
         self.when = when
@@ -166,13 +179,19 @@ class ModuleOpenError(EzflowError):
 class TurnClosedError(EzflowError):
     """A turn was fed after its input had ended, or after it was over."""
 
+    expected = True
+
 
 class SettingsError(EzflowError, ValueError):
     """A setting of a server, or a limit of a service, has a value that it cannot have."""
 
+    expected = True
+
 
 class SessionsFull(EzflowError):
     """The service holds as many sessions as it may."""
+
+    expected = True
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"All sessions are taken (max_sessions={limit}): try again later.")
@@ -181,6 +200,8 @@ class SessionsFull(EzflowError):
 
 class SessionBusy(EzflowError):
     """As many hold one user's session as may: requests and sockets that run, or wait for their turn."""
+
+    expected = True
 
     def __init__(self, user: str, limit: int) -> None:
         super().__init__(
@@ -205,6 +226,8 @@ class StageStuck(EzflowError):
 
 class StageTimeout(EzflowError, TimeoutError):
     """An item's run took longer than its `timeout`."""
+
+    expected = True
 
     def __init__(self, flow: str, seconds: float, told: str = "") -> None:
         super().__init__(told or f"{flow} took longer than {seconds:g} s.")
@@ -249,7 +272,7 @@ class StageError(EzflowError):
     """What one stage raised; `.stage` is its name, `.errors` are the errors, flat."""
 
     def __init__(self, stage: str, errors: Sequence[BaseException]) -> None:
-        super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
+        super().__init__(f"{stage}: " + "; ".join(map(brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
 
@@ -276,12 +299,22 @@ def flat(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def is_expected(error: BaseException) -> bool:
+    """Is it, or are all that it is made of, what a program has to expect? See EzflowError."""
+    if isinstance(error, StageError):
+        return all(map(is_expected, error.errors))
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_expected, error.exceptions))
+    return getattr(error, "expected", False) is True
+
+
+def brief_error(error: BaseException) -> str:
+    """Its class and what it says; of a group, those of each error in it."""
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__ for leaf in flat(error))
+
+
 def _brief(value: object) -> str:
     shown = repr(value)
     if len(shown) > 60:
         shown = f"{shown[:57]}..."
     return f"{shown} ({type(value).__name__})"
-
-
-def _brief_error(error: Any) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

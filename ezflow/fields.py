@@ -14,7 +14,7 @@ __all__ = ["RESOURCE", "check_fields", "check_options", "tolerant"]
 
 RESOURCE = "ezflow.resource"
 # What a module may define of what a flow has; all else a flow uses itself.
-OVERRIDABLE = frozenset({"process", "run", "lifespan", "decode", "name", "probe"})
+OVERRIDABLE = frozenset({"process", "run", "lifespan", "decode", "name", "probe", "status"})
 
 
 def check_fields(cls: type, base: type) -> None:

@@ -6,7 +6,7 @@ watched where one of them wants to know of it, and the others are left as they a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from .channels import Inbox, Outbox
@@ -17,17 +17,32 @@ __all__ = ["Instrument", "watched"]
 class Instrument:
     """An observer. Override what you need; every method must return at once and not raise.
 
-    `turn` has `.user` and `.id`; where a stage is named it is that stage's own view, and has `.run` too. Times are
-    trio's clock (`trio.current_time()`), to be read when called.
+    `turn` has `.user`, `.id` and `.flow`; where a stage is named it is that stage's own view, and has `.run` too.
+    Times are trio's clock (`trio.current_time()`), to be read when called.
 
     A plain function takes all that its join holds at once: it waits for input once, and `item_in` comes for each
     item before the first `item_out`. An output that is given without a wait is reported all the same, by
     `waits_for_room` and then `item_out`.
     """
 
+    def asked(self, headers: Mapping[str, str]) -> None:
+        """A request has come, or the handshake of a WebSocket: what it leads to begins in this task.
+
+        `headers` are by their names in lower case.
+        """
+
     def turn_started(self, turn: Any) -> None: ...
 
     def turn_ended(self, turn: Any, reason: str) -> None: ...
+
+    def interrupting(self, turn: Any, run: int) -> None:
+        """A run (0: the turn's own) is to end: a client asked for it or left, or something newer came."""
+
+    def interrupted(self, turn: Any, run: int) -> None:
+        """Every stage of a run that was to end has left."""
+
+    def joined(self, turn: Any, flow: Any, join: Any) -> None:
+        """A join of the turn is up, from which `flow` takes; `join` has `.items` and `.capacity`."""
 
     def run_started(self, turn: Any, run: int) -> None: ...
 
@@ -44,6 +59,8 @@ class Instrument:
     def waits_for_room(self, turn: Any, stage: str, item: object) -> None: ...
 
     def item_out(self, turn: Any, stage: str, item: object) -> None: ...
+
+    def waits_for_client(self, turn: Any, stage: str, item: object) -> None: ...
 
     def replied(self, turn: Any, stage: str, item: object) -> None: ...
 

@@ -102,6 +102,15 @@ class Module(Flow[In, Out]):
         `/health/ready` and EZPipe's heartbeat ask it, beside running turns and not more than once a second.
         """
 
+    def status(self) -> Mapping[str, float]:
+        """What it holds at this moment, each figure under a name: connections in use, requests that wait; override
+        where there is such.
+
+        `/metrics` and `/debug/tree` ask it, beside running turns: it must return at once. The names are few, and
+        always the same.
+        """
+        return {}
+
     def decode(self, payload: Any) -> Any:
         """What a client sent for this stage, as an item. Override for an input that its type alone cannot decode.
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import attrs
 import trio
 
+from . import context
 from .channels import Receiver, ReceiverGone, Single, Sink, channel
 from .combine.latest import Latest
 from .doors import Doors, way_in
@@ -29,6 +30,7 @@ from .errors import (
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
+from .logs import failed
 from .stage import Stage, heads, stages_of
 from .store import Store, readable
 from .turn import Entered, Session, Turn, TurnState
@@ -123,7 +125,8 @@ class OpenTurn:
         self._scope = trio.CancelScope()
         self._closing = False
         self._left = trio.Event()
-        self._input_ended = inbox is not None
+        self._is_fed = inbox is None
+        self._input_ended = not self._is_fed
         self._end: Note | None = None
         self._state: TurnState | None = None
 
@@ -204,6 +207,10 @@ class OpenTurn:
             self.finished = True
             return
         self._closing = self._closing or not self._scope.cancel_called
+        interrupts = not (self.over or self._scope.cancel_called)
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupting(self._state, 0)
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
@@ -213,6 +220,9 @@ class OpenTurn:
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
+        if interrupts:
+            for instrument in self._instruments:
+                instrument.interrupted(self._state, 0)
         self.wind_up()
 
     def wind_up(self) -> None:
@@ -223,6 +233,21 @@ class OpenTurn:
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
             self._state.close_runs(cut=self._end.reason != "done")
+
+    @property
+    def state(self) -> TurnState | None:
+        """What the engine shares between the views of this turn, once it has begun."""
+        return self._state
+
+    @property
+    def ends_at(self) -> float:
+        """On trio's clock, when its time is over; a live turn that is in use gets more."""
+        return self._scope.deadline
+
+    @property
+    def is_ending(self) -> bool:
+        """Has it been told to end, by whomever, or by its deadline?"""
+        return self._scope.cancel_called
 
     @property
     def over(self) -> bool:
@@ -333,7 +358,10 @@ class OpenTurn:
         assert state is not None
         for instrument in state.instruments:
             instrument.turn_started(state)
+        if self._is_fed:
+            state.joined(self._flow, self._give)
         root = state.new_run(None)
+        context.here.set(Turn(state, root))
         state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"
         try:
@@ -360,6 +388,9 @@ class OpenTurn:
             if self._doors is not None:
                 self._doors.close()
             self._left.set()
+            if log.isEnabledFor(logging.INFO):
+                took_s = round(state.clock(), 3)
+                log.info("turn ended: %s, after %g s", reason, took_s, extra={"reason": reason, "took_s": took_s})
             for instrument in state.instruments:
                 instrument.turn_ended(state, reason)
 
@@ -378,7 +409,7 @@ class OpenTurn:
             self._inbox.taken = False
 
     def _fail(self, state: TurnState, errors: Iterable[BaseException]) -> None:
-        """Every error becomes an event that names its stage, and a log entry with its traceback."""
+        """Every error becomes an event that names its stage, and a log entry."""
         for leaf in errors:
             stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
             for cause in causes:
@@ -388,7 +419,8 @@ class OpenTurn:
                 fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
                 state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
                 if self._sink.items is None:  # `collect` raises them
-                    log.error("user %r, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
+                    at: dict[str, Any] = {} if stage is None else {"stage": stage}
+                    failed(log, cause, "user %r, turn %d, stage %s failed", state.user, self.id, stage, **at)
 
 
 class _Feed:

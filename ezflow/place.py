@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -66,6 +66,16 @@ class Place:
         self._turn: OpenTurn | None = None
         self._turns = 0
         self._interruptions = 0
+
+    @property
+    def tasks(self) -> Collection[trio.lowlevel.Task]:
+        """The tasks of its turns, those that they have started not among them."""
+        return self.nursery.child_tasks if self._ready.is_set() else ()
+
+    @property
+    def turn(self) -> OpenTurn | None:
+        """The turn that runs, or ran last."""
+        return self._turn
 
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
@@ -179,6 +189,11 @@ class Places(Mapping[str, Place]):
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
         self._places: dict[str, Place] = {}
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """The worker threads of all blocking modules."""
+        return self._threads
 
     def __getitem__(self, user: str) -> Place:
         return self._places[user]

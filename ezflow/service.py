@@ -32,7 +32,10 @@ class Service:
     modules are released.
     """
 
-    def __init__(self, flow: Flow[Any, Any], report: Report, sessions: Places, *, debug: bool = False) -> None:
+    def __init__(
+        self, name: str, flow: Flow[Any, Any], report: Report, sessions: Places, *, debug: bool = False
+    ) -> None:
+        self.name = name
         self.flow = flow
         self.report = report
         self.stages: tuple[Stage, ...] = stages_of(flow)
@@ -48,7 +51,7 @@ class Service:
         needed. Raises: SessionsFull when all sessions are held; SessionBusy when too many hold this one.
         """
         async with self.sessions.lease(user) as place:
-            yield Session(place, self.flow, self.stages, self._guard)
+            yield Session(place, self.flow, self.name, self.stages, self._guard)
 
     def _guard(self, stage: Stage) -> Callable[[object], None]:
         """What checks the items that are fed to a stage."""
@@ -110,7 +113,7 @@ async def open_flows(
                         out_guard=outs.get(stage.index),
                     ),
                 )
-                services[name] = Service(bound, report, sessions, debug=limits.debug)
+                services[name] = Service(name, bound, report, sessions, debug=limits.debug)
             try:
                 yield services
             except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)

@@ -27,16 +27,18 @@ class Session:
     flows that are opened together share all of this.
     """
 
-    __slots__ = ("_flow", "_guard", "_stages", "place")
+    __slots__ = ("_flow", "_guard", "_stages", "flow_name", "place")
 
     def __init__(
         self,
         place: Place,
         flow: Flow[Any, Any],
+        flow_name: str,
         stages: Sequence[Stage],
         guard: Callable[[Stage], Callable[[object], None]],
     ) -> None:
         self.place = place
+        self.flow_name = flow_name
         self._flow = flow
         self._stages = stages
         self._guard = guard

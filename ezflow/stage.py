@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import trio
 
+from . import context
 from .channels import Inbox, Outbox, ReceiverGone
 from .errors import NOT_ITS_OWN, StageError, flat
 from .flow import Flow, Named, Series, Shown
@@ -55,6 +56,7 @@ class Stage(Flow[Any, Any]):
         if self.out_guard is not None:
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
+        here = context.here.set(view)
         state.enter(view)
         try:
             await self.module.run(take, give, view)
@@ -71,6 +73,7 @@ class Stage(Flow[Any, Any]):
             raise StageError(self.name, [error]) from error
         finally:
             state.leave(view, failure)
+            context.here.reset(here)
             inbox.close()
         # Not when it has failed: to a stage that gathers, that would look like the end of what there is to gather.
         outbox.close()

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import trio
 
+from .channels import Sender
 from .ear import Ear, Exchange, Hearing, Note, Run
 from .history import History
 from .instrument import Instrument
@@ -32,6 +33,9 @@ class Session(Protocol):
 
     @property
     def threads(self) -> trio.CapacityLimiter: ...
+
+    @property
+    def flow_name(self) -> str: ...
 
 
 class Options:
@@ -82,6 +86,7 @@ class TurnState:
         self.session = session
         self.id = turn_id
         self.user = session.user
+        self.flow = session.flow_name
         self.ear = ear
         self.options = options
         self.instruments = instruments
@@ -94,10 +99,12 @@ class TurnState:
         self.present: list[str] = []
         self._numbered = 0
 
-    def joined(self, flow: object, join: object) -> None:
+    def joined(self, flow: object, give: Sender[Any]) -> None:
         """A join of this turn is up."""
         if self.joins is not None:
-            self.joins.add(flow, join)
+            self.joins.add(flow, give)
+        for instrument in self.instruments:
+            instrument.joined(self, flow, give.join)
 
     def enter(self, view: Turn) -> None:
         """A stage begins to work in this turn."""
@@ -134,7 +141,8 @@ class TurnState:
 
     def settled(self, run: Run) -> bool:
         """Have its stages left, and has the client taken, and played, all that they said?"""
-        return run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until
+        taken = not (run.lost or self.ear.untaken(run))
+        return run.left.is_set() and taken and trio.current_time() >= run.plays_until
 
     def close_run(self, run: Run, cut: bool) -> None:
         """The run is over: its exchanges go into the history, as cut unless they were sent and heard whole."""
@@ -178,7 +186,7 @@ class TurnState:
             self.give_up(inner)
         self.ear.drop(run)
         self.close_run(run, cut=True)
-        self.ear.tell(Note("interrupted", run, self.clock()))
+        self.ear.tell_before_end(Note("interrupted", run, self.clock()))
 
     def played(self, seq: int, ms: float) -> None:
         """The listener has heard so much of the audio event `seq`; of a run that is over it is no news."""
@@ -195,14 +203,20 @@ class TurnState:
 
         True if there was something to end: `interrupted` has been said then.
         """
+        if run.over:
+            return False
         for inner in [other for other in self.runs if other.parent is run]:
             if self.settled(inner):
                 self.close_run(inner, cut=False)
         if self.settled(run):
             self.close_run(run, cut=False)
             return False
+        for instrument in self.instruments:
+            instrument.interrupting(self, run.number)
         run.scope.cancel()
         await run.left.wait()
+        for instrument in self.instruments:
+            instrument.interrupted(self, run.number)
         if not run.over:
             self.give_up(run)
         return True
@@ -286,6 +300,11 @@ class Turn:
         return self._state.id
 
     @property
+    def flow(self) -> str:
+        """The name of the flow that is run, as the server knows it; empty for one that has none."""
+        return self._state.flow
+
+    @property
     def run(self) -> int | None:
         """The number of the `Latest` run this stage works in; None outside of one."""
         return self._run.number or None
@@ -332,6 +351,8 @@ class Turn:
         """
         state = self._state
         answer = self._answer if isinstance(item, str) else None
+        for instrument in state.instruments:
+            instrument.waits_for_client(self, self.stage, item)
         await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item, exchange=answer))
         for instrument in self.instruments:
             instrument.replied(self, self.stage, item)

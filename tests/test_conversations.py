@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
 from ezflow import Audio, Flow, Inbox, Latest, Module, Outbox, Service, Turn, fallback, module, retry
 from ezflow.testing import Failing, FakeLLM, FakeTTS
@@ -179,3 +180,11 @@ async def test_the_words_of_a_sound_belong_to_the_answer_they_come_from():
     assert [spoken.text for spoken in second.spoken] == ["One more."]
     assert first.sent
     assert second.sent
+
+
+@pytest.mark.parametrize("flow", [Answers(), Latest(Answers()), Latest(Answers().shown() >> FakeTTS())], ids=repr)
+async def test_an_answer_that_was_made_and_never_taken_is_not_remembered(flow, autojump_clock):
+    async with flow.open() as service, service.session("ann") as session:
+        async with session.turn("hello"):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert said(session) == [("hello", False)]

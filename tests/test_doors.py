@@ -6,9 +6,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
-from ezflow import Audio, EntryError, ItemTypeError, Latest, Module, Turn, TurnClosedError, module, ordered, route
-from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ezflow import (
+    Audio,
+    EntryError,
+    ItemTypeError,
+    Latest,
+    Module,
+    Turn,
+    TurnClosedError,
+    fallback,
+    module,
+    ordered,
+    race,
+    retry,
+    route,
+    timeout,
+)
+from ezflow.testing import FakeASR, FakeLLM, FakeTTS, FakeVAD, Pause
 
 
 def sound(text: str) -> Audio:
@@ -57,6 +73,24 @@ async def through(flow, *inputs: tuple[str, str | int | None], outputs: int) -> 
 async def test_an_item_enters_a_live_turn_at_any_stage(flow, expected, autojump_clock):
     with trio.fail_after(5):
         assert await through(flow, ("-", None), ("-", "b"), ("-", 2), outputs=1) == expected
+
+
+@pytest.mark.parametrize("around", [Latest, lambda f: fallback(f, d), lambda f: ordered(f, 1), lambda f: retry(f, 1)])
+@pytest.mark.parametrize("capacity", [0, 16])
+async def test_a_combinator_that_is_all_of_a_live_turn_is_through_with_an_item_before_its_input_ends(
+    around, capacity, autojump_clock
+):
+    flow = a >> around(b >> c)
+    for entry, expected in ((0, "-abc"), (1, "-bc")):  # entered at 1, the flow is the combinator alone
+        async with flow.open(capacity=capacity) as service, service.session("ann") as session:
+            async with session.live(entry=entry) as turn:
+                events = [await anext(turn)]
+                for _ in range(3):
+                    with trio.fail_after(5):
+                        await turn.send("-")
+                        events.append(await anext(turn))
+                    await trio.testing.wait_all_tasks_blocked()
+                assert [event.item for event in events[1:]] == 3 * [expected]
 
 
 async def test_an_entry_inside_a_branch_runs_that_branch_and_what_follows(autojump_clock):
@@ -159,3 +193,36 @@ async def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(autoju
 async def test_a_report_on_another_event_or_turn_changes_nothing(autojump_clock):
     _, remembered = await barge_in([(7, 900.0)], at_s=1.0)
     assert remembered[0] == ("one two three four", True)
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        lambda flow: ordered(flow, 1),
+        lambda flow: retry(flow, 2),
+        lambda flow: timeout(flow, 60.0),
+        lambda flow: fallback(flow, Pause(0.0)),
+        lambda flow: race(flow, Pause(9.0)),
+    ],
+)
+async def test_a_live_turn_whose_flow_is_a_combinator_answers_each_item_when_it_comes(each, autojump_clock):
+    async with each(Pause(0.0) >> Pause(0.0)).open() as service, service.session("ann") as session:
+        async with session.live() as live:
+            texts = (event.item async for event in live if event.type == "text")
+            for text in "abc":
+                await live.send(text)
+                with trio.fail_after(5):
+                    assert await anext(texts) == text
+            await texts.aclose()
+
+
+async def test_a_run_of_latest_that_is_done_and_heard_is_not_interrupted_by_the_next(autojump_clock):
+    async with Latest(Pause(0.0) >> Pause(0.0)).open() as service, service.session("ann") as session:
+        async with session.live() as live:
+            events = []
+            for text in "ab":
+                await live.send(text)
+                while not (events and events[-1].item == text):
+                    events.append(await anext(live))
+                await trio.testing.wait_all_tasks_blocked()
+    assert "interrupted" not in [event.type for event in events]

@@ -1,5 +1,6 @@
 """ezflow/instrument.py: everything is reported, in order; without observers nothing is wrapped."""
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,9 +11,23 @@ from ezflow import Inbox, Latest, Module, Outbox, Turn, module
 from ezflow.channels import Receiver, Sender, Sink, channel
 from ezflow.driving import drive
 from ezflow.instrument import Instrument, watched
+from ezflow.service import Limits, open_flows
 from ezflow.testing import Failing, FakeLLM, Pause
 
 HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+
+
+@module
+class Slow(Module[str, str]):
+    """Works for ever, and takes half a second to leave."""
+
+    async def process(self, text: str, turn: Turn) -> str:
+        try:
+            await trio.sleep(0.0 if text == "quick" else inf)
+        finally:
+            with turn.cleanup():
+                await trio.sleep(0.5)
+        return text
 
 
 class Recorder(Instrument):
@@ -50,11 +65,13 @@ async def observe(flow, *items: Any, limits: dict[str, Any] | None = None) -> Re
 
 async def test_one_stage_reports_each_step_in_order(autojump_clock):
     recorder = await observe(Pause(1.0), "x")
-    assert recorder.calls == [
+    assert recorder.calls[1][0] == "joined"  # the turn's input
+    assert [*recorder.calls[:1], *recorder.calls[2:]] == [
         ("turn_started",),
         ("stage_started", "pause"),
         ("waits_for_input", "pause"),
         ("item_in", "pause", "x"),
+        ("waits_for_client", "pause", "x"),
         ("replied", "pause", "x"),
         ("waits_for_room", "pause", "x"),
         ("item_out", "pause", "x"),
@@ -67,7 +84,7 @@ async def test_one_stage_reports_each_step_in_order(autojump_clock):
 
 async def test_all_hooks_fire(autojump_clock):
     recorder = await observe(Latest(FakeLLM("a", 1.0)) >> Pause(0.0), "x", "y")
-    assert {call[0] for call in recorder.calls} == set(HOOKS)
+    assert {call[0] for call in recorder.calls} == set(HOOKS) - {"asked"}  # which a server alone does
     assert ("run_ended", 1, True) in recorder.calls
     assert ("run_ended", 2, False) in recorder.calls
 
@@ -81,6 +98,82 @@ async def test_runs_are_reported_with_their_numbers(autojump_clock):
         ("run_started", 2),
         ("run_ended", 2, False),
     ]
+
+
+async def test_a_newer_item_interrupts_and_the_end_of_it_is_reported(autojump_clock):
+    recorder = Recorder()
+    async with Latest(Slow()).open(instruments=(recorder,)) as service, service.session("ann") as session:
+        async with session.live() as live:
+            await live.send("x")
+            await trio.testing.wait_all_tasks_blocked()
+            await live.send("quick")
+            await live.end()
+            async for _ in live:
+                pass
+    told = [(call, when) for call, when in zip(recorder.calls, recorder.times, strict=True) if "interrupt" in call[0]]
+    (asked, asked_at), (silent, silent_at) = told
+    assert (asked, silent) == (("interrupting", 1), ("interrupted", 1))
+    assert silent_at - asked_at == pytest.approx(0.5)
+
+
+async def test_an_interrupted_turn_and_one_whose_client_leaves_are_reported_once(autojump_clock):
+    recorder = Recorder()
+    async with Slow().open(instruments=(recorder,)) as service, service.session("ann") as session:
+        async with session.turn("x") as turn:
+            await trio.testing.wait_all_tasks_blocked()
+            await session.interrupt()
+            await session.interrupt()
+        async with session.turn("y"):
+            await trio.testing.wait_all_tasks_blocked()
+        async with session.turn("quick") as turn:
+            async for _ in turn:
+                pass
+    interrupts = [call for call in recorder.calls if "interrupt" in call[0]]
+    assert interrupts == [("interrupting", 0), ("interrupted", 0)] * 2
+
+
+async def test_a_live_turn_without_latest_reports_what_it_is_asked_to_stop(autojump_clock):
+    recorder = Recorder()
+    async with Slow().open(instruments=(recorder,)) as service, service.session("ann") as session:
+        async with session.live() as live:
+            await live.send("x")
+            await trio.testing.wait_all_tasks_blocked()
+            assert await live.interrupt()
+            await live.end()
+            assert [event.type async for event in live] == ["turn.started", "interrupted", "turn.ended"]
+    assert [call for call in recorder.calls if "interrupt" in call[0]] == [("interrupting", 0), ("interrupted", 0)]
+
+
+async def test_each_join_is_reported_with_the_flow_that_takes_from_it(autojump_clock):
+    held: list[tuple[str, int, int]] = []
+
+    class Joins(Instrument):
+        def joined(self, turn: Any, flow: Any, join: Any) -> None:
+            joins.append((repr(flow), join))
+
+        def turn_ended(self, turn: Any, reason: str) -> None:
+            held.extend((flow, len(join.items), join.capacity) for flow, join in joins)
+
+    joins: list[tuple[str, Any]] = []
+    flow = Pause(0.0) >> (Pause(0.0).named("left") | Pause(0.0).named("right"))
+    async with flow.open(instruments=(Joins(),), capacity=3) as service, service.session("ann") as session:
+        async for _ in session.turn("x"):
+            pass
+    assert held == [("left | right", 0, 3), ("left", 0, 3), ("right", 0, 3)]
+
+
+async def test_a_turn_knows_the_name_of_its_flow():
+    class Names(Instrument):
+        def stage_started(self, turn: Any, stage: str) -> None:
+            names.append((turn.flow, stage))
+
+    names: list[tuple[str, str]] = []
+    async with open_flows({"one": Pause(0.0), "two": Pause(0.0)}, Limits(instruments=(Names(),))) as services:
+        for service in services.values():
+            async with service.session("ann") as session:
+                async for _ in session.turn("x"):
+                    pass
+    assert names == [("one", "pause"), ("two", "pause")]
 
 
 async def test_an_error_is_reported_where_it_happened(autojump_clock):
@@ -109,7 +202,8 @@ async def test_a_stage_reports_when_it_waits_for_room(autojump_clock):
         ("item_out", "pause", "a"),
         ("waits_for_room", "pause", "b"),
     ]
-    assert recorder.calls[-1] == ("turn_ended", "interrupted")
+    assert recorder.calls[-1] == ("interrupted", 0)
+    assert recorder.calls[-2] == ("turn_ended", "interrupted")
 
 
 async def test_a_function_takes_all_at_once_and_each_item_is_reported():

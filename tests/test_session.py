@@ -419,6 +419,19 @@ async def test_interrupting_a_live_turn_where_nothing_is_at_work_does_nothing(fl
         assert shape(await events_of(live)) == ["turn.started", "turn.ended"]
 
 
+@pytest.mark.parametrize("around", [lambda flow: flow, Latest], ids=["plain", "latest"])
+async def test_interrupting_a_live_turn_that_has_run_out_is_told_before_its_end(around, autojump_clock):
+    async with around(FakeLLM()).open() as service, service.session("ann") as session, session.live() as live:
+        await live.send("hello")
+        await live.end()
+        await trio.testing.wait_all_tasks_blocked(1)
+        assert await live.interrupt()
+        assert not await live.interrupt()
+        assert shape(await events_of(live)) == ["turn.started", "interrupted", "turn.ended"]
+        assert not await live.interrupt()
+    assert session.history.messages == (Message("user", "hello"),)
+
+
 async def test_interrupting_a_live_turn_returns_when_the_run_s_stages_have_left(autojump_clock):
     witness = Witness()
     flow = Latest(slow_to_leave(witness, 2.0))

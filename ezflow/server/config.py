@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import attrs
 
 from ..errors import SettingsError
+from ..logs import FORMATS, LEVELS
 from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
@@ -43,9 +44,33 @@ def _several(name: str, given: Any, example: str) -> tuple[str, ...]:
 
 def _networks(given: Any) -> tuple[Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(network) for network in _several("trusted", given, "10.0.0.0/8"))
+        return tuple(ipaddress.ip_network(network) for network in _several("trusted", _written(given), "10.0.0.0/8"))
     except ValueError as error:
         raise SettingsError(f"trusted: {error}; a network is written as 10.0.0.0/8.") from error
+
+
+def _written(given: Any) -> Any:
+    """Networks that have been read already, as of settings that are given again with a change, as they are written."""
+    if isinstance(given, str):
+        return given
+    return [str(one) if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network) else one for one in given]
+
+
+def _one_of(names: tuple[str, ...]) -> Any:
+    """A validator. Raises: SettingsError for what is neither None nor among the names."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and value not in names:
+            raise SettingsError(f"{field.name}={value!r} was given, but one of {', '.join(names)} is needed.")
+
+    return check
+
+
+def _collector(_: object, __: attrs.Attribute[Any], value: Any) -> None:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    is_url = parts is not None and parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    if value not in (None, "off") and not is_url:
+        raise SettingsError('traces: the URL of a collector is needed, as in http://127.0.0.1:4318, or "off".')
 
 
 @attrs.frozen(kw_only=True)
@@ -67,8 +92,16 @@ class Settings(Limits):
     send nothing. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a module's health
     probe may take.
 
+    `metrics`: is there `/metrics` for Prometheus (extra `observe`)? Then turns and stages are observed, which costs
+    some per cent. `block_s`: what holds up the event loop for longer is named in the log; 0 for never.
+
     `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
+
+    `log_format` ("console" or "json") and `log_level` ("debug", "info", "warning", "error"): with either, `serve`
+    renders all log records of the process; with neither it leaves them to the program's own logging. `traces`: the
+    URL of the collector that is sent a trace of each turn (OTLP/HTTP), or "off"; by default what the environment says
+    (`OTEL_EXPORTER_OTLP_ENDPOINT`). `trace_users`: spans tell whose turn it is.
     """
 
     host: str = "127.0.0.1"
@@ -87,9 +120,17 @@ class Settings(Limits):
     quiet_s: float = attrs.field(default=600.0, validator=bounded(0, above=True))
     grace_s: float = attrs.field(default=5.0, validator=bounded(0))
     probe_s: float = attrs.field(default=2.0, validator=bounded(0, above=True))
+    metrics: bool = False
+    block_s: float = attrs.field(default=0.25, validator=bounded(0))
     playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
+    log_format: Literal["console", "json"] | None = attrs.field(default=None, validator=_one_of(FORMATS))
+    log_level: Literal["debug", "info", "warning", "error"] | None = attrs.field(
+        default=None, validator=_one_of(LEVELS)
+    )
+    traces: str | None = attrs.field(default=None, validator=_collector)
+    trace_users: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.port > 65535:

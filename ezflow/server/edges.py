@@ -9,6 +9,7 @@ rebinding).
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ Audience = Literal["all", "ezpipe", "socket", "own"]
 MAX_USER_CHARS = 256
 METHODS = "GET, POST, DELETE, OPTIONS"
 HEADERS = "Authorization, Content-Type, Accept, Last-Event-ID"
+FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -49,6 +51,7 @@ class Edges:
         self._app = app
         self._settings = settings
         self._stopping = stopping
+        self.refused: Counter[int] = Counter()  # by status
         self._rates = Rates(settings.rate_per_s, settings.rate_burst)
         self._audiences: dict[str, Audience] = {}
         app.before_request(self._refuse_request)
@@ -78,6 +81,16 @@ class Edges:
         """As `admit`, for each of the users that a request names."""
         for user in users:
             self.admit(user, counts=counts)
+
+    def admit_operator(self, *, for_all: bool) -> None:
+        """Let a request through that asks how the server does, from whoever shows a token, or is on this machine.
+
+        `for_all`: what it is told is of all users, so a token must stand for them all. Raises: Forbidden.
+        """
+        if for_all and self.is_restricted:
+            raise Forbidden("this token stands for named users, and this route tells of all.")
+        if not self._settings.tokens and not self._is_local():
+            raise Forbidden("without tokens this route is for the server's own machine alone.")
 
     @property
     def is_restricted(self) -> bool:
@@ -167,6 +180,10 @@ class Edges:
             unsaid = referer.netloc.lower() not in ("", host.lower())
         if unsaid and (asked.headers.get("Sec-Fetch-Mode") != "navigate" or self.audience == "ezpipe"):
             raise Forbidden("another site's page may not use this route.")
+
+    def _is_local(self) -> bool:
+        """Does a program on this machine ask? A proxy is one too, but says that it asks for another."""
+        return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
 
     def _is_trusted(self) -> bool:
         """Does the connection come from a network whose EZPipe clients need no token?"""

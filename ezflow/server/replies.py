@@ -96,7 +96,7 @@ def refusal(error: Exception) -> Response:
     return answer(body, status_of(error), **headers_of(error))
 
 
-def status_of(error: Exception) -> int:
+def status_of(error: BaseException) -> int:
     """The status that goes with one of REFUSED."""
     if isinstance(error, Refused):
         return error.status

@@ -10,15 +10,20 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import attrs
 import trio
 
-from ..errors import SettingsError, StageStuck, flat
+from ..errors import MissingDependency, SettingsError, StageStuck, flat
 from ..flow import Flow
+from ..observe.lag import Lag
+from ..observe.observer import Observer
 from ..place import Place, Places
 from ..service import open_flows
 from .app import create_app
 from .config import Settings
 from .guard import GuardedConfig, serve
+from .tracing import traced
+from .watch import Watch
 
 __all__ = ["run"]
 
@@ -56,7 +61,9 @@ async def run(
             await nursery.start(_signals, stopped, opening, listening, say)
         try:
             with opening:
-                await _serve(named, settings, stopped, listening, say, task_status, owns_process=stop is None)
+                async with traced(named, settings) as traced_settings:
+                    how = (stopped, listening, say, task_status)
+                    await _serve(named, traced_settings, *how, owns_process=stop is None)
         except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
             failure = error
         nursery.cancel_scope.cancel()
@@ -74,7 +81,11 @@ async def _serve(
     *,
     owns_process: bool,
 ) -> None:
-    async with open_flows(flows, settings) as services:
+    seen = _watch(flows, settings)
+    limits = settings
+    if seen.observer is not None:
+        limits = attrs.evolve(settings, instruments=(*settings.instruments, seen.observer))
+    async with open_flows(flows, limits) as services:
         for name, service in services.items():
             say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
         places = next(iter(services.values())).sessions  # those of all
@@ -82,7 +93,8 @@ async def _serve(
         config.websocket_max_message_size = settings.max_message
         try:
             async with trio.open_nursery() as nursery:
-                app = create_app(services, settings, stopped, nursery)
+                app = create_app(services, settings, stopped, nursery, seen)
+                nursery.start_soon(seen.lag.run)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
                     async def drained() -> None:
@@ -125,6 +137,18 @@ def _spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 10, 10)
+
+
+def _watch(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> Watch:
+    """What sees it run. Raises: MissingDependency if metrics are wanted that cannot be told."""
+    if not settings.metrics:
+        return Watch(Lag(settings.block_s))
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency("--metrics", "prometheus-client", "observe") from error
+    stages = {name: [stage.name for stage in flow.stages] for name, flow in flows.items()}
+    return Watch(Lag(settings.block_s), Observer(stages))
 
 
 async def _released(places: Places) -> None:

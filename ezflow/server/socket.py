@@ -31,7 +31,7 @@ from ..stage import Stage, heads
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
-from .replies import REFUSED, BadRequest, Refused, TooManyRequests
+from .replies import REFUSED, BadRequest, Refused, TooManyRequests, status_of
 
 __all__ = ["Departures", "socket"]
 
@@ -59,10 +59,9 @@ def socket(service: Service, description: Mapping[str, Any], edges: Edges, depar
         user = websocket.args.get("user", "")
         try:
             _check(user, edges)
-        except TooManyRequests as error:
-            await websocket.close(1013, _reason(error))
         except Refused as error:
-            await websocket.close(1008, _reason(error))
+            edges.refused[error.status] += 1
+            await websocket.close(1013 if isinstance(error, TooManyRequests) else 1008, _reason(error))
         else:
             await _serve(service, description, user, edges, departures)
 
@@ -94,7 +93,9 @@ async def _serve(
             finally:
                 departures.discard(conversation)
     except* (SessionsFull, SessionBusy) as full:
-        await websocket.close(1013, _reason(flat(full)[0]))
+        why = flat(full)[0]
+        edges.refused[status_of(why)] += 1
+        await websocket.close(1013, _reason(why))
     except* Exception as faults:
         log.error("user %r: the socket failed", user, exc_info=faults)
         await websocket.close(1011, "the server failed: its log says how")

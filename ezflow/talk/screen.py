@@ -13,7 +13,7 @@ from ..convert import unstructure
 from ..events import Event, Progress
 from ..items import Transcript
 
-__all__ = ["Screen", "plain"]
+__all__ = ["Screen", "columns_of", "plain"]
 
 # A model's text must not steer the terminal that shows it.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -113,13 +113,14 @@ def plain(text: str) -> str:
 def _tail(text: str, columns: int) -> str:
     """The end of a line, as much of it as so many columns of a terminal hold."""
     for place in range(len(text) - 1, -1, -1):
-        columns -= _columns(text[place])
+        columns -= columns_of(text[place])
         if columns < 0:
             return text[place + 1 :]
     return text
 
 
-def _columns(character: str) -> int:
+def columns_of(character: str) -> int:
+    """How many columns of a terminal a character takes."""
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import trio
 
 from ezflow import MissingDependency
+from ezflow.calls import Call, begin
 
 from . import bodies
-from .attempts import attempted, ready
+from .attempts import attempted
 from .errors import Faults, NoWay, Unheard
 from .reply import Reply, fault_of
 from .request import NAME, Request, checked, instead, parts_of, target_of
@@ -110,7 +111,6 @@ class HTTPClient:
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
-        ready("HTTPClient", self.retries)
         try:
             from .connection import Watch
             from .dialing import Route, credentials, proxy_for, trust
@@ -135,6 +135,10 @@ class HTTPClient:
         self._route = None
         self._idle.clear()
         self._watch.close()
+
+    def status(self) -> dict[str, float]:
+        """Its connections, and the requests that wait for one, at this moment."""
+        return self.slots.status() | {"connections_idle": len(self._idle)}
 
     def stream(
         self,
@@ -172,10 +176,13 @@ class HTTPClient:
         target = target_of(self._parts.path.rstrip("/") + path or "/", params)
         if self._route.proxy and not self._route.tls:
             target = f"http://{self._netloc}{target}"
-        faults = Faults(self.server, self.url + path.partition("?")[0], self._advice, sent)
+        url = self.url + path.partition("?")[0]
+        call = begin(method, url)
+        sent |= call.headers
+        faults = Faults(self.server, url, self._advice, sent)
         waits = (self.read_s, trio.current_time() + self.total_s)
         request = Request(method, target, sent, body, user, expect, check, waits, faults, urgent)
-        return _Asked(partial(attempted, partial(self._answer, request), self.retries, waits[1]))
+        return _Asked(partial(attempted, partial(self._answer, request), self.retries, waits[1]), call)
 
     async def _answer(self, request: Request) -> Reply:
         """One attempt. If it fails, its place is free again and its connection closed."""
@@ -268,12 +275,19 @@ class HTTPClient:
 class _Asked:
     """A request, made when it is entered; leaving it closes its answer. A generator would cost a tenth of a request."""
 
-    def __init__(self, ask: Callable[[], Awaitable[Reply]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[Reply]], call: Call) -> None:
         self._ask = ask
+        self._call = call
 
     async def __aenter__(self) -> Reply:
-        self._reply = await self._ask()
+        try:
+            self._reply = await self._ask()
+        except BaseException as error:
+            self._call.ended(error)
+            raise
+        self._call.answered(self._reply.status)
         return self._reply
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._reply.close()
+        self._call.ended(error)

@@ -24,6 +24,14 @@ class Slots:
         """How many wait for a place."""
         return sum(map(len, self._queue.values()))
 
+    def status(self) -> dict[str, float]:
+        """The figures that `Module.status` gives of them."""
+        return {
+            "connections_in_use": self.limit - self.free,
+            "connections_limit": self.limit,
+            "connections_waited_for": self.waiting,
+        }
+
     def take_nowait(self) -> bool:
         """Have a place if one is free. Gives whether it is so."""
         if self.free:

@@ -142,9 +142,6 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
-        if self.retries:
-            with self.needs("stamina", extra="http"):
-                import stamina  # noqa: F401
         async with (
             trio.open_nursery() as self.readers,
             HTTPClient(
@@ -168,6 +165,9 @@ class HTTPStream(Module[In, Out]):
         """What goes with every request: the key, if there is one."""
         key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
         return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def status(self) -> Mapping[str, float]:
+        return self.http.status()
 
     async def probe(self) -> None:
         """Get a path that costs nothing. Raises: BackendError if the server is not there."""

@@ -143,6 +143,9 @@ class WebSocketStream(Module[In, Out]):
         key = os.environ.get(self.api_key_env, "") if self.api_key_env else ""
         return {"Authorization": f"Bearer {key}"} if key else {}
 
+    def status(self) -> Mapping[str, float]:
+        return self.sockets.slots.status()
+
     async def probe(self) -> None:
         """See whether something listens there; the server is not spoken to. Raises: BackendError if not."""
         await self.sockets.reach()

@@ -32,7 +32,8 @@ def descriptors() -> int:
 async def test_three_hundred_turns_at_once_lose_and_mix_nothing_and_leave_nothing(serving):
     """Tasks, descriptors and memory are afterwards where they began: a leak of 1 KiB a turn is found."""
     flow = FakeLLM("you said {} and I heard it", first_s=0.01, each_s=0.01).shown() >> FakeTTS(0.005, char_s=0.001)
-    async with serving(flow, idle_s=0.0, max_sessions=TURNS) as server:
+    # No watchdog: all is so slow under tracemalloc that it would tell, and Python keeps the lines that it shows.
+    async with serving(flow, idle_s=0.0, max_sessions=TURNS, block_s=0.0) as server:
         answers: dict[str, str] = {}
 
         async def ask(user: str) -> None:
