@@ -214,7 +214,7 @@ async def test_a_function_takes_all_at_once_and_each_item_is_reported():
         return text
 
     await same.collect(["a", "b", "c"], instruments=(recorder,), capacity=16)
-    assert recorder.calls == [
+    assert [call for call in recorder.calls if call[0] != "joined"] == [
         ("turn_started",),
         ("stage_started", "same"),
         ("waits_for_input", "same"),
