@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--trust", action="append", default=[], metavar="NETWORK", help="whose EZPipe clients need no token: 10.0.0.0/8"
     )
+    serve.add_argument(
+        "--store", metavar="URL", help="where conversations last: sqlite:///history.db (default: nowhere)"
+    )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
         "--no-playground", dest="playground", action="store_false", help="without the page at / to try the flows on"
@@ -154,6 +157,7 @@ def _serve(options: argparse.Namespace) -> int:
             hosts=tuple(options.allow_host),
             origins=tuple(options.allow_origin),
             trusted=tuple(options.trust),
+            store=options.store,
             grace_s=options.grace,
             playground=options.playground,
             # It renders them itself, since it knows the secrets of the flows.

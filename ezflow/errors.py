@@ -16,13 +16,15 @@
   + SessionBusy         as many as may hold one user's session
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
   + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
+    - BudgetExceeded    its `budget` did; `.limit` says which, `.stage` who was late, `.first_s` what came when
   + StageError          what one stage raised, with the stage's name
+  + StoreError          what was said could not be stored, read or deleted
 * TurnFailed            an ExceptionGroup: what the stages of a collected turn raised
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import trio
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .check import Report
 
 __all__ = [
+    "BudgetExceeded",
     "DefinitionError",
     "EntryError",
     "EzflowError",
@@ -47,6 +50,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "TurnClosedError",
     "TurnFailed",
 ]
@@ -225,10 +229,43 @@ class StageTimeout(EzflowError, TimeoutError):
 
     expected = True
 
-    def __init__(self, flow: str, seconds: float) -> None:
-        super().__init__(f"{flow} took longer than {seconds:g} s.")
+    def __init__(self, flow: str, seconds: float, told: str = "") -> None:
+        super().__init__(told or f"{flow} took longer than {seconds:g} s.")
         self.flow = flow
         self.seconds = seconds
+
+
+class BudgetExceeded(StageTimeout):
+    """An item's run did not keep to its `budget`; the message says where the time went.
+
+    `limit` is what ran out. `stage` was at work then. `first_s` has the stages that had been given something, in
+    order: when each gave its first output, in seconds of the budget, or None. `awaited` is what `stage` was waiting
+    for (`turn.awaits`), if it had said so.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        seconds: float,
+        limit: Literal["first_reply_s", "total_s"],
+        stage: str,
+        first_s: Mapping[str, float | None],
+        awaited: str = "",
+    ) -> None:
+        what = "no reply" if limit == "first_reply_s" else "not done"
+        story = [
+            f"{name} has given nothing" if at_s is None else f"{name}'s first output came after {at_s:.2f} s"
+            for name, at_s in first_s.items()
+        ]
+        if awaited:
+            story.append(f"{stage} waits for {awaited}")
+        elif first_s.get(stage) is not None:
+            story.append(f"{stage} was at work")
+        super().__init__(flow, seconds, f"{what} within {seconds:g} s: {', '.join(story)}.")
+        self.limit = limit
+        self.stage = stage
+        self.first_s = dict(first_s)
+        self.awaited = awaited
 
 
 class StageError(EzflowError):
@@ -238,6 +275,12 @@ class StageError(EzflowError):
         super().__init__(f"{stage}: " + "; ".join(map(brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
+
+
+class StoreError(EzflowError):
+    """The store of conversations does not do what it is asked; says why."""
+
+    expected = True
 
 
 class TurnFailed(ExceptionGroup[Exception]):

@@ -48,7 +48,7 @@ class Stage(Flow[Any, Any]):
         """Run the module on one turn's stream; an error of its own comes out as a StageError with its name."""
         view = turn.at(self.name)
         state = turn.state
-        take, give = watched(inbox, outbox, state.instruments, view, self.name)
+        take, give = watched(inbox, outbox, view.instruments, view, self.name)
         if self.guard is not None:
             take = _GuardedInbox(take, self.guard)
         if self.is_shown or self.module.form is None or self.module.form.takes_turn:

@@ -25,7 +25,7 @@ class Recorder(Instrument):
 
 def _recording(hook: str) -> Any:
     def record(self: Recorder, turn: Any, *facts: Any) -> None:
-        assert turn.user == "ann"
+        assert turn.user in ("ann", "script")  # the latter is `collect`
         self.calls.append((hook, *facts))
         self.times.append(trio.current_time())
 
@@ -112,6 +112,56 @@ async def test_a_stage_reports_when_it_waits_for_room(autojump_clock):
     assert recorder.calls[-1] == ("turn_ended", "interrupted")
 
 
+async def test_a_function_takes_all_at_once_and_each_item_is_reported():
+    recorder = Recorder()
+
+    @module
+    def same(text: str) -> str:
+        return text
+
+    await same.collect(["a", "b", "c"], instruments=(recorder,), capacity=16)
+    assert recorder.calls == [
+        ("turn_started",),
+        ("stage_started", "same"),
+        ("waits_for_input", "same"),
+        ("item_in", "same", "a"),
+        ("item_in", "same", "b"),
+        ("item_in", "same", "c"),
+        *[call for item in "abc" for call in (("waits_for_room", "same", item), ("item_out", "same", item))],
+        ("waits_for_input", "same"),
+        ("stage_ended", "same", None),
+        ("turn_ended", "done"),
+    ]
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 2])
+async def test_each_item_is_reported_where_some_are_given_at_once_and_others_wait(capacity):
+    recorder = Recorder()
+
+    @module
+    def same(text: str) -> str:
+        return text
+
+    assert await (same >> Pause(0.0)).collect("abcde", instruments=(recorder,), capacity=capacity) == list("abcde")
+    taken = [call[2] for call in recorder.calls if call[:2] == ("item_in", "same")]
+    given = [
+        (call[0], call[2]) for call in recorder.calls if call[0] in ("waits_for_room", "item_out") and call[1] == "same"
+    ]
+    assert taken == list("abcde")
+    assert given == [(hook, item) for item in "abcde" for hook in ("waits_for_room", "item_out")]
+
+
+async def test_what_has_no_room_at_once_is_reported_once():
+    recorder = Recorder()
+    state = type("State", (), {"user": "ann"})()
+    give, take = channel(1)
+    _, outbox = watched(take, give, (recorder,), state, "s")
+    assert outbox.offer("a")  # type: ignore[attr-defined]
+    assert not outbox.offer("b")  # type: ignore[attr-defined]
+    assert outbox.offer_all(["b"]) == 0  # type: ignore[attr-defined]
+    assert recorder.calls == [("waits_for_room", "s", "a"), ("item_out", "s", "a")]
+
+
 async def test_several_instruments_hear_the_same(autojump_clock):
     one, two = Recorder(), Recorder()
     async with FakeLLM("a b").open(instruments=(one, two)) as service, service.session("ann") as session:
@@ -146,8 +196,20 @@ def test_without_instruments_the_ends_are_the_same_objects():
     assert watched(take, give, (), None, "s") == (take, give)
 
 
-@pytest.mark.parametrize("instruments", [(), (Instrument(),)])
-async def test_a_stage_that_remembers_nothing_gets_the_channel_itself_when_nobody_observes(instruments, monkeypatch):
+class Starts(Instrument):
+    """Hears when stages start, and nothing of their items."""
+
+    def stage_started(self, turn: Any, stage: str) -> None: ...
+
+
+class Takes(Instrument):
+    def item_in(self, turn: Any, stage: str, item: object) -> None: ...
+
+
+@pytest.mark.parametrize(("instruments", "count"), [((), 3), ((Instrument(), Starts()), 3), ((Takes(),), 2)])
+async def test_a_stage_that_remembers_nothing_gets_the_channel_itself_where_nobody_observes(
+    instruments, count, monkeypatch
+):
     seen: list[type] = []
 
     async def look(function, kind, rest, inbox, outbox, limiter, answered) -> None:
@@ -161,7 +223,7 @@ async def test_a_stage_that_remembers_nothing_gets_the_channel_itself_when_nobod
     monkeypatch.setattr("ezflow.modules.drive", look)
     assert await (same >> same).collect(["x"], instruments=instruments) == ["x"]
     plain = [cls for cls in seen if cls in (Sender, Receiver, Sink)]
-    assert len(plain) == (0 if instruments else 3)  # the first inbox is the turn's feed
+    assert len(plain) == count  # the first inbox is the turn's feed
 
 
 def test_an_instrument_that_overrides_nothing_is_silent():

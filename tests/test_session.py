@@ -150,7 +150,7 @@ async def test_a_new_turn_starts_only_when_every_stage_of_the_old_one_has_left(n
         began = trio.current_time()
         async with session.turn("b") as second:
             assert trio.current_time() == began + 2.0
-            assert witness.log == [("enter", 1), ("leave", 1)]
+            assert witness.log[:2] == [("enter", 1), ("leave", 1)]
             await trio.testing.wait_all_tasks_blocked()
             assert shape(first) == ["turn.started", "text", "turn.ended"]
             assert first[-1].reason == "interrupted"

@@ -18,6 +18,7 @@ from .describe import describe, flow_description
 from .edges import Edges
 from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
+from .history import history
 from .playground import playground
 from .replies import REFUSED, answer, refusal
 from .socket import Departures, socket
@@ -47,7 +48,7 @@ def create_app(
     first = next(iter(services))
     for name, service in services.items():
         description = flow_description(service, name, services)
-        own = (turns(service, settings, edges), describe(description))
+        own = (turns(service, settings, edges), history(service.sessions.memory, edges), describe(description))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
         live = socket(service, description, edges, departures)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:

@@ -80,9 +80,10 @@ class Settings(Limits):
 
     How much: `max_body`: bytes of a request's body; `max_message`: of a WebSocket message. `max_sessions`: users at
     once, each with `max_holders` requests and sockets. `rate_per_s`, `rate_burst`: requests of one user.
-    `turn_s`: how long a turn may take (a live turn: be silent on both sides). `idle_s`: how long a user's history is
-    kept after the last request. `quiet_s`: how long a socket without a turn may send nothing. `grace_s`: how long
-    running turns may go on after SIGTERM. `probe_s`: how long a module's health probe may take.
+    `turn_s`: how long a turn may take (a live turn: be silent on both sides). `idle_s`: how long a user's session is
+    kept after the last request, and, without a `store`, its history. `quiet_s`: how long a socket without a turn may
+    send nothing. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a module's health
+    probe may take.
 
     `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.

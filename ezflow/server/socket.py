@@ -164,6 +164,22 @@ class Live:
 class Conversation:
     """One socket: what its client sends and is told, in one session."""
 
+    __slots__ = (
+        "_description",
+        "_edges",
+        "_heard_at",
+        "_leaving",
+        "_live",
+        "_nursery",
+        "_sending",
+        "_sends",
+        "_service",
+        "_session",
+        "_silent",
+        "_start",
+        "_websocket",
+    )
+
     def __init__(
         self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges, nursery: trio.Nursery
     ) -> None:

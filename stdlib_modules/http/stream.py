@@ -114,6 +114,7 @@ class HTTPStream(Module[In, Out]):
         ask = self.ask(item, turn)
         if ask is None:
             return
+        turn.awaits = self.http.awaited
         async with (
             self.http.stream(
                 ask.method,

@@ -104,6 +104,12 @@ class WebSocketClient:
     def __repr__(self) -> str:
         return f"WebSocketClient({self.url!r}, server={self.server!r})"
 
+    @property
+    def awaited(self) -> str:
+        """Who is waited for by one that asks now, for `turn.awaits`."""
+        full = "" if self.slots.free else f", where all places ({self.slots.limit}) were taken"
+        return f"{self.server} at {self.url}{full}"
+
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")

@@ -113,6 +113,7 @@ class Dify(HTTPStream[str, str]):
             "user": turn.user,
             "files": [attrs.asdict(file, filter=_is_given) for file in asked.files or ()],
         }
+        turn.awaits = self.http.awaited
         ask = self.http.stream("POST", "/chat-messages", json=body, expect=Reads.SSE.value, user=turn.user)
         try:
             async with ask as reply, aclosing(self.answers(reply, text, turn)) as found:

@@ -157,6 +157,7 @@ class DouBao(HTTPStream[str, Audio]):
 
     async def _streamed(self, text: str, turn: Turn) -> AsyncIterator[Audio]:
         splitter = PcmSplitter(RATE_HZ, text=text)
+        turn.awaits = self.sockets.awaited
         async with self.sockets.connect(user=turn.user) as socket:
             await socket.send(encoded(self._body(text, turn, encoding="pcm", operation="submit", rate=RATE_HZ)))
             socket.said_all()

@@ -303,3 +303,13 @@ async def test_a_request_is_made_again_when_the_server_says(mock_clock: MockCloc
         with pytest.raises(BackendRefused) as caught:
             await asked(http)
         assert (caught.value.retry_after_s, len(server.asked)) == (3600, 1)
+
+
+async def test_a_pause_that_the_caller_has_no_time_for_is_not_begun(mock_clock: MockClock) -> None:
+    async def answer(peer: Peer) -> None:
+        await busy(server, peer, 1, "Retry-After: 4")
+
+    async with standing(answer) as server, HTTPClient(server.url, retries=3) as http:
+        with trio.fail_after(3), pytest.raises(BackendRefused, match="answered 503"):
+            await asked(http)
+    assert (len(server.asked), trio.current_time()) == (1, 0)
