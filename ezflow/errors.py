@@ -280,6 +280,8 @@ class StageError(EzflowError):
 class StoreError(EzflowError):
     """The store of conversations does not do what it is asked; says why."""
 
+    expected = True
+
 
 class TurnFailed(ExceptionGroup[Exception]):
     """What the stages of a turn raised: flat, one level deep, each with a note that names its stage."""

@@ -25,17 +25,18 @@ JITTER_S = 0.1  # so that those who failed together do not all come again togeth
 async def attempted(ask: Callable[[], Awaitable[T]], retries: int, end: float) -> T:
     """What `ask` gives, asked up to `retries` times more until `end`. Raises: what the last attempt did.
 
-    A pause that ends after the caller's own time (a budget) is not begun: what went wrong is told at once.
     The pauses are stamina's, 0.1 s and twice as long each time, or what the server says; each is logged. (stamina
-    itself reports through hooks of the whole process, which name neither the server nor what it answered.)
+    itself reports through hooks of the whole process, which name neither the server nor what it answered.) One that
+    would end after `end`, or after the caller's own time (a budget), is not begun: what went wrong is told at once.
     """
     for nth in range(1, retries + 1):
         try:
             return await ask()
         except BackendError as error:
-            pause_s = _pause_s(error, nth)
-            until = min(end, trio.current_effective_deadline())
-            if not error.transient or pause_s is None or trio.current_time() + pause_s >= until:
+            pause_s, now, own_end = _pause_s(error, nth), trio.current_time(), trio.current_effective_deadline()
+            if not error.transient or pause_s is None:
+                raise
+            if now + pause_s >= end or now < own_end <= now + pause_s:  # one that is cancelled learns it at the pause
                 raise
             facts = {"server": error.server, "url": error.url, "attempt": nth, "pause_s": round(pause_s, 2)}
             told = "attempt %d of %d failed, the next is in %.1f s: %s"
