@@ -183,7 +183,8 @@ class Edges:
 
     def _is_local(self) -> bool:
         """Does a program on this machine ask? A proxy is one too, but says that it asks for another."""
-        return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
+        passed_on = any(name in request.headers for name in FORWARDED) or not is_loopback(_name(request.host))
+        return is_loopback(request.remote_addr or "") and not passed_on
 
     def _is_trusted(self) -> bool:
         """Does the connection come from a network whose EZPipe clients need no token?"""

@@ -37,7 +37,8 @@ def picture(tree: Tree, url: str, width: int, height: int | None, *, colours: bo
     for number, group in enumerate(groups):
         if room is not None and len(shown) + len(group) > room:
             more += len(groups) - number
-            shown += group[: max(0, room - len(shown))]  # of the oldest, what there is room for
+            if not shown:  # of the oldest, what there is room for
+                shown += group[: max(0, room)]
             break
         shown += group
     widths = [
@@ -48,7 +49,7 @@ def picture(tree: Tree, url: str, width: int, height: int | None, *, colours: bo
     lines.append(_painted(_line(TITLES, widths, width).ljust(width), REVERSE, colours))
     lines += [_painted(_line(row.cells, widths, width), row.colour, colours) for row in shown]
     if more:
-        lines.append(_cut(f"... {more} sessions more", width))
+        lines.append(_cut(f"... and {more} more", width))
     return lines
 
 

@@ -65,7 +65,7 @@ class Top:
                         raise
                     lines = [plain(str(error))[: size.columns], "Asking again; q leaves."]
                 first = False
-                self.out.write(HOME + "".join(f"{line}{REST_OF_LINE}\r\n" for line in lines[:-1]))
+                self.out.write(HOME + "".join(f"{line}{REST_OF_LINE}\n" for line in lines[:-1]))
                 self.out.write(f"{lines[-1]}{REST_OF_LINE}{REST_OF_SCREEN}")
                 self.out.flush()
                 if pressed(max(0.0, begun + EVERY_S - time.monotonic())) in ("q", "Q"):
