@@ -116,6 +116,7 @@ class Run:
         self.scope = trio.CancelScope()
         self.left = trio.Event()
         self.over = False
+        self.ran_out = False  # its stages have left of themselves: all of what there is to say has been said
         self.lost = False  # something that it said was dropped: the client was never sent it
         # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
         self.plays_until = 0.0

@@ -399,6 +399,7 @@ class OpenTurn:
             try:
                 with run.scope:
                     await self._flow.run(self._inbox, self._sink, Turn(state, run))
+                    run.ran_out = True
                 if not run.scope.cancelled_caught:
                     return
                 # A live turn without `Latest` was interrupted: it goes on listening, with fresh channels.

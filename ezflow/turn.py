@@ -140,9 +140,9 @@ class TurnState:
         return bool(exchanges) and answered and played and not self.ear.untaken(self.root)
 
     def settled(self, run: Run) -> bool:
-        """Have its stages left, and has the client taken, and played, all that they said?"""
+        """Have its stages said all there is, and has the client taken, and played, all of that?"""
         taken = not (run.lost or self.ear.untaken(run))
-        return run.left.is_set() and taken and trio.current_time() >= run.plays_until
+        return run.left.is_set() and run.ran_out and taken and trio.current_time() >= run.plays_until
 
     def close_run(self, run: Run, cut: bool) -> None:
         """The run is over: its exchanges go into the history, as cut unless they were sent and heard whole."""

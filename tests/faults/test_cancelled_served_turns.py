@@ -1,8 +1,9 @@
 """Whole served turns, of real presets on stand-ins for their servers, ended at every one of their checkpoints.
 
 However they are ended, nothing is left: no task, thread, descriptor, place in a pool, session, or event; and the
-next turn works. Some two thousand steps of tasks make a turn: the short mode takes every so manieth of them, so that
-each turn is ended at POINTS of them in each way; `--long` takes each one.
+next turn works. A turn is some hundred to four hundred steps of the server's tasks, the backends' not among them: the
+short mode ends each turn in each way at some POINTS of them, evenly spread (its stride is told at the end of the run),
+and `--long` at each one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import attrs
 import h11
 import pytest
 import trio
-from served import WITHIN_S, Post, Server, Socket, becomes, descriptors, interrupt, serving
+from reachable import WITHIN_S, Post, Server, Socket, becomes, descriptors, interrupt, serving
 from trio_websocket import HandshakeError
 
 from ezflow import Audio, Flow, Inbox, Latest, Module, Outbox, Turn, Utterance, module
@@ -32,7 +33,7 @@ from stdlib_modules.llm.ollama import Ollama
 from stdlib_modules.text.sentences import Sentences
 from stdlib_modules.tts.gpt_sovits import GPTSoVITS
 
-POINTS = 25
+POINTS = 40
 SHUTDOWNS = 8
 ANSWER = "You said {}. It is good."
 PIECE = 320 * 2  # bytes: 20 ms of 16 kHz
@@ -197,8 +198,8 @@ def flows_on(asr: str, llm: str, tts: str) -> dict[str, Flow[Any, Any]]:
 async def bench(backends: tuple[str, ...]) -> AsyncIterator[Bench]:
     async with serving(flows_on(*backends), idle_s=0.0, capacity=1) as server:
         bench = Bench(server)
-        for _ in range(2):
-            await text(server, lambda event: None)
+        for client in (talk, text):  # what a server begins with its first WebSocket stays
+            await client(server, lambda event: None)
         await becomes(lambda: not server.places, "no session is left")
         await trio.sleep(0.1)
         bench.count()
@@ -250,8 +251,8 @@ async def shut_down_at(flows: dict[str, Flow[Any, Any]], client: Client, step: i
     return instrument.steps
 
 
-async def ended_at(bench: Bench, client: Client, way: str, step: int) -> int:
-    """Have a turn that is ended in this way at a step of the server's tasks. How many steps it had."""
+async def ended_at(bench: Bench, client: Client, way: str, step: int) -> tuple[int, list[Any]]:
+    """Have a turn that is ended in this way at a step of the server's tasks. How many steps it had, and its events."""
     events: list[Any] = []
     server, leaving, asked = bench.server, trio.CancelScope(), trio.Event()
 
@@ -284,18 +285,21 @@ async def ended_at(bench: Bench, client: Client, way: str, step: int) -> int:
     if way != "vanish":
         assert told[-1]["type"] == "turn.ended"
         assert told[-1]["reason"] in ("interrupted", "done")
-    return instrument.steps
+    return instrument.steps, told
 
 
 @pytest.mark.parametrize("way", ["vanish", "interrupt", "cancel"])
 @pytest.mark.parametrize("client", [text, voice, talk], ids=lambda client: client.__name__)
 async def test_a_served_turn_that_is_ended_at_any_checkpoint_leaves_nothing(client, way, bench, is_long, count):
-    step, steps = 1, await ended_at(bench, client, way, 0)
+    steps, whole = await ended_at(bench, client, way, 0)
+    assert whole[-1]["reason"] == "done"
+    assert [event["type"] for event in whole].count("interrupted") == (2 if client is talk else 0)
     await bench.check()
     stride = 1 if is_long else max(1, steps // POINTS)
     count(steps=steps, stride=stride)
     # How many steps a turn has depends on how its bytes come: the last is one that it no longer has.
-    while await ended_at(bench, client, way, step) >= step:
+    step = 1
+    while (await ended_at(bench, client, way, step))[0] >= step:
         await bench.check()
         count(ended=1)
         step += stride

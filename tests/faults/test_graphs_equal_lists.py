@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from graphs import LONG_S, Mark, Names, Plan, Then, differences, graphs, marks, plans
+from graphs import LONG_S, Names, Plan, graphs, plans
 from hypothesis import given, note
 from hypothesis import strategies as st
+from orders import Mark, Then, differences, marks
 
 from ezflow import Event, Latest, TurnFailed
 from ezflow.open_turn import OpenTurn
@@ -135,7 +136,7 @@ def test_after_an_interrupt_comes_nothing_that_was_at_work_and_all_that_was_not(
     @effort(200, 3000)
     @given(st.data(), PAUSES, TIMES, st.integers(0, 4), CAPACITIES)
     def check(data: st.DataObject, pauses: Sequence[float], stop: float, after: int, capacity: int) -> None:
-        plan = data.draw(plans(Names(), data.draw(st.sampled_from([2, 1])), False))
+        plan = data.draw(plans(Names(), data.draw(st.sampled_from([2, 1]))))
         sent, events = in_virtual_time(partial(interrupted, plan, pauses, [stop], after, capacity))
         told = [event.type for event in events]
         count(examples=1, interrupted=told.count("interrupted"))
@@ -154,7 +155,7 @@ def test_of_each_run_of_latest_comes_all_or_its_interruption_and_then_nothing(ef
     @effort(200, 3000)
     @given(st.data(), PAUSES, st.lists(TIMES, max_size=3), st.integers(0, 4), CAPACITIES)
     def check(data: st.DataObject, pauses: Sequence[float], stops: Sequence[float], after: int, capacity: int) -> None:
-        inner = data.draw(plans(Names(), data.draw(st.sampled_from([2, 1])), True))
+        inner = data.draw(plans(Names(), data.draw(st.sampled_from([2, 1]))))
         plan = Plan(Latest(inner.flow), inner.model, inner.fan, inner.seconds)
         sent, events = in_virtual_time(partial(interrupted, plan, pauses, stops, after, capacity))
         count(examples=1, runs=len(sent), interrupted=[event.type for event in events].count("interrupted"))

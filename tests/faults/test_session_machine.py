@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
-import attrs
 import pytest
 import trio
+from devices import Device, Held, PlaceModel
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from scripted import SOUND_S, Log, Question, flows_with
 from talk_model import Told, TurnModel, compare
 from worlds import Virtual
 
-from ezflow import EntryError, ItemTypeError, Session, TurnClosedError
+from ezflow import EntryError, ItemTypeError, TurnClosedError
 from ezflow.open_turn import Limits, OpenTurn
 from ezflow.place import Place
 from ezflow.service import open_flows
@@ -28,42 +36,11 @@ ENDLESS_S = 100.0  # longer than any turn: only a cancellation ends it
 QUESTIONS = st.fixed_dictionaries(
     {
         "words": st.integers(0, 4),
-        "each_s": st.sampled_from([0.0, 0.1, 0.1, 1.0, ENDLESS_S]),
+        "each_s": st.sampled_from([0.0, 0.1, 0.3, 1.0, ENDLESS_S]),
         "linger_s": st.sampled_from([0.0, 0.0, 0.0, 0.5, LINGER_S]),
         "fails": st.sampled_from([False] * 7 + [True]),
     }
 )
-
-
-class Held:
-    """A turn as its device holds it, and its model."""
-
-    def __init__(self, turn: OpenTurn, model: TurnModel, is_live: bool) -> None:
-        self.turn = turn
-        self.model = model
-        self.is_live = is_live
-        self.unwanted = trio.Event()
-        self.give, self.take = trio.open_memory_channel[Any](float("inf"))
-
-
-class Device:
-    """A connection: it holds its user's session with one flow."""
-
-    def __init__(self, user: str, flow: str, session: Session) -> None:
-        self.user = user
-        self.flow = flow
-        self.session = session
-        self.scope = trio.CancelScope()
-        self.nursery: trio.Nursery
-        self.turns: list[Held] = []
-
-
-@attrs.define(eq=False)
-class PlaceModel:
-    """A user's place: its turns, in the order in which they were begun."""
-
-    place: Place
-    turns: list[Held] = attrs.field(factory=list)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -80,15 +57,21 @@ class SessionMachine(RuleBasedStateMachine):
         self.places: dict[Place, PlaceModel] = {}
         self.asked = 0
         self.left_at: dict[str, float] = {}
-        self.world.run(self._open)
+        self.services: dict[str, Any] = {}
+        self.closing = trio.Event()
 
     # ---- the world
 
-    async def _open(self) -> None:
-        self.services: dict[str, Any] = {}
-        self.closing = trio.Event()
-        limits = Limits(capacity=2, ear=3, idle_s=IDLE_S, turn_s=TURN_S, cleanup_s=LINGER_S + 1, history_messages=9999)
-        self.before = len(self.world.nursery.child_tasks)
+    @initialize(capacity=st.sampled_from([0, 1, 16]), ear=st.sampled_from([1, 3, 64]))
+    def open(self, capacity: int, ear: int) -> None:
+        limits = Limits(
+            capacity=capacity,
+            ear=ear,
+            idle_s=IDLE_S,
+            turn_s=TURN_S,
+            cleanup_s=LINGER_S + 1,
+            history_messages=9999,
+        )
 
         async def hold(task_status: trio.TaskStatus[None]) -> None:
             async with open_flows(flows_with(self.log), limits) as services:
@@ -96,7 +79,7 @@ class SessionMachine(RuleBasedStateMachine):
                 task_status.started()
                 await self.closing.wait()
 
-        await self.world.nursery.start(hold)
+        self.world.run(self.world.nursery.start, hold)
 
     def teardown(self) -> None:
         try:
@@ -105,26 +88,10 @@ class SessionMachine(RuleBasedStateMachine):
             self.world.pass_time(IDLE_S + 2 * LINGER_S + 1)
             assert dict(self.services["text"].sessions) == {}
             assert self.log.at_work == {}
-            self.world.run(self._close)
-            assert len(self.world.nursery.child_tasks) == self.before
+            self.world.call(self.closing.set)
+            assert not self.world.nursery.child_tasks
         finally:
             self.world.stop()
-
-    async def _close(self) -> None:
-        self.closing.set()
-
-    def _now(self) -> float:
-        async def now() -> float:
-            return trio.current_time()
-
-        found: float = self.world.run(now)
-        return found
-
-    def _sync(self, do: Any) -> Any:
-        async def done() -> Any:
-            return do()
-
-        return self.world.run(done)
 
     def _question(self, user: str, script: dict[str, Any]) -> Question:
         self.asked += 1
@@ -146,11 +113,7 @@ class SessionMachine(RuleBasedStateMachine):
                         task_status.started(device)
                         await trio.sleep_forever()
 
-        async def connected() -> Device:
-            found: Device = await self.world.nursery.start(hold)
-            return found
-
-        device = self.devices[name] = self.world.run(connected)
+        device = self.devices[name] = self.world.run(self.world.nursery.start, hold)
         self.places.setdefault(device.session.place, PlaceModel(device.session.place))
 
     @rule(name=st.sampled_from(sorted(DEVICES)), at_once=st.booleans())
@@ -164,9 +127,9 @@ class SessionMachine(RuleBasedStateMachine):
         for held in device.turns:
             held.model.unwanted = True
         if not at_once:  # as a client that ends its turns before it leaves
-            self._sync(lambda: [held.unwanted.set() for held in device.turns])
-        self._sync(device.scope.cancel)
-        self.left_at[device.user] = self._now()
+            self.world.call(lambda: [held.unwanted.set() for held in device.turns])
+        self.world.call(device.scope.cancel)
+        self.left_at[device.user] = self.world.call(trio.current_time)
 
     # ---- turns
 
@@ -180,37 +143,22 @@ class SessionMachine(RuleBasedStateMachine):
         place.turns.append(held)
         device.turns.append(held)
 
-        async def perform() -> None:
-            try:
-                async with held.turn:
-                    await held.unwanted.wait()
-            except TurnClosedError:
-                assert held.model.unwanted
-
-        async def feed() -> None:
-            try:
-                async for item, entry in held.take:
-                    if item is None:
-                        await held.turn.end()
-                    else:
-                        await held.turn.send(item, entry)
-            except TurnClosedError:
-                return
-
         def start() -> None:
-            device.nursery.start_soon(perform)
+            device.nursery.start_soon(held.perform)
             if is_live:
-                device.nursery.start_soon(feed)
+                device.nursery.start_soon(held.feed)
 
-        self._sync(start)
+        self.world.call(start)
         return held
 
     @precondition(lambda self: self.devices)
-    @rule(data=st.data())
-    def start(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), scripts=st.lists(QUESTIONS, max_size=2))
+    def start(self, data: st.DataObject, scripts: list[dict[str, Any]]) -> None:
         self._step()
         device = self._device(data)
-        self._begin(device, device.session.live(), True)
+        held = self._begin(device, device.session.live(), True)
+        for script in scripts:
+            self._ask(held, script)
 
     @precondition(lambda self: self.devices)
     @rule(data=st.data(), script=QUESTIONS)
@@ -226,10 +174,12 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), script=QUESTIONS)
     def send(self, data: st.DataObject, script: dict[str, Any]) -> None:
         self._step()
-        held = data.draw(st.sampled_from(self._feedable()))
+        self._ask(data.draw(st.sampled_from(self._feedable())), script)
+
+    def _ask(self, held: Held, script: dict[str, Any]) -> None:
         question = self._question(held.model.user, script)
         held.model.offered.append(question)
-        self._sync(lambda: held.give.send_nowait((question.text, None)))
+        self.world.call(lambda: held.give.send_nowait((question.text, None)))
 
     @precondition(lambda self: [held for held in self._feedable() if held.model.is_latest and held.model.speaks])
     @rule(data=st.data())
@@ -240,7 +190,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.asked += 1
         text = f"{held.model.user}s{self.asked}"
         held.model.offered.append(text)
-        self._sync(lambda: held.give.send_nowait((text, "speaks")))
+        self.world.call(lambda: held.give.send_nowait((text, "speaks")))
 
     @precondition(lambda self: self._feedable())
     @rule(data=st.data())
@@ -248,7 +198,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._step()
         held = data.draw(st.sampled_from(self._feedable()))
         held.model.ended = True
-        self._sync(lambda: held.give.send_nowait((None, None)))
+        self.world.call(lambda: held.give.send_nowait((None, None)))
 
     @precondition(lambda self: self._live())
     @rule(data=st.data())
@@ -256,14 +206,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._step()
         device, held = data.draw(st.sampled_from(self._live()))
         held.model.stopped += 1
-
-        async def stop() -> None:
-            try:
-                await held.turn.interrupt()
-            except TurnClosedError:
-                assert held.model.unwanted
-
-        self._sync(lambda: device.nursery.start_soon(stop))
+        self.world.call(lambda: device.nursery.start_soon(held.stop))
 
     @precondition(lambda self: self.devices)
     @rule(data=st.data())
@@ -279,7 +222,7 @@ class SessionMachine(RuleBasedStateMachine):
             ended = await device.session.interrupt()
             assert ended is None or ended in known | {held.turn.id for held in turns}
 
-        self._sync(lambda: device.nursery.start_soon(stop))
+        self.world.call(lambda: device.nursery.start_soon(stop))
 
     @precondition(lambda self: self.devices)
     @rule(data=st.data(), many=st.sampled_from([1, 2, 100]))
@@ -287,22 +230,24 @@ class SessionMachine(RuleBasedStateMachine):
         self._step()
         device = self._device(data)
         for held in device.turns:
-            self._sync(lambda held=held: self._take(held, many))
+            self.world.call(partial(held.take, many))
 
-    def _take(self, held: Held, many: int) -> None:
-        for _ in range(many):
-            try:
-                event = held.turn.take_nowait()
-            except trio.WouldBlock:
-                return
-            held.model.accept(Told.of(event))
+    @precondition(lambda self: self.devices)
+    @rule(pauses=st.lists(st.sampled_from([0.05, 0.1, 0.3, 1.0]), min_size=1, max_size=4))
+    def listen(self, pauses: list[float]) -> None:
+        """All devices take what comes as it comes."""
+        self._step()
+        for pause in pauses:
+            self.world.pass_time(pause)
+            for held in [held for device in self.devices.values() for held in device.turns]:
+                self.world.call(partial(held.take, 100))
 
     @precondition(lambda self: self._playing())
     @rule(data=st.data(), ms=st.sampled_from([0.0, 500 * SOUND_S, 1000 * SOUND_S, 1000 * SOUND_S]))
     def played(self, data: st.DataObject, ms: float) -> None:
         self._step()
         held, event = data.draw(st.sampled_from(self._playing()))
-        self._sync(lambda: held.turn.played(event.seq, ms))
+        self.world.call(lambda: held.turn.played(event.seq, ms))
         name, _, place = event.text.strip().rpartition("w")
         reports = held.model.heard.setdefault(name, {})
         reports[int(place)] = max(ms, reports.get(int(place), 0.0))
@@ -351,11 +296,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def sessions_live_as_long_as_they_are_held_and_a_while_longer(self) -> None:
-        sessions = self.services["text"].sessions
+        sessions, now = self.services["text"].sessions, self.world.call(trio.current_time)
         for user in set(DEVICES.values()):
             held = [device for device in self.devices.values() if device.user == user]
             assert all(sessions[user] is device.session.place for device in held)
-            if not held and user in self.left_at and self._now() > self.left_at[user] + IDLE_S + 2 * LINGER_S + 1:
+            if not held and now > self.left_at.get(user, now) + IDLE_S + 2 * LINGER_S + 1:
                 assert user not in sessions
 
     @invariant()
@@ -395,7 +340,7 @@ class SessionMachine(RuleBasedStateMachine):
         return found
 
 
-def test_sessions_in_any_order_are_as_their_model_says(effort, count, caplog):
+def test_sessions_in_any_order_are_as_their_model_says(effort, is_long, count, caplog):
     caplog.set_level(logging.CRITICAL, "ezflow")  # of questions that fail
     examples = 0
 
@@ -405,5 +350,5 @@ def test_sessions_in_any_order_are_as_their_model_says(effort, count, caplog):
             nonlocal examples
             examples += 1
 
-    run_state_machine_as_test(Counted, settings=effort(40, 600, stateful_step_count=40))
+    run_state_machine_as_test(Counted, settings=effort(120, 2000, stateful_step_count=50 if is_long else 30))
     count(examples=examples, steps=Counted.steps)

@@ -31,7 +31,7 @@ class World:
         self._ready.wait()
 
     def stop(self) -> None:
-        """End it. Raises: what went wrong in a task of its nursery."""
+        """End it, and what is left in its nursery. Raises: what went wrong there."""
         if self._thread.is_alive():
             assert self._token is not None
             self._token.run_sync_soon(self._stop.set)
@@ -43,6 +43,14 @@ class World:
         """Have it done. Raises: what it raises."""
         return trio.from_thread.run(do, *arguments, trio_token=self._token)
 
+    def call(self, do: Callable[[], Any]) -> Any:
+        """The same for what is no coroutine."""
+
+        async def done() -> Any:
+            return do()
+
+        return self.run(done)
+
     def _work(self) -> None:
         self._result = outcome.capture(partial(trio.run, self._main, clock=self._clock))
         self._ready.set()
@@ -52,6 +60,7 @@ class World:
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
             await self._stop.wait()
+            self.nursery.cancel_scope.cancel()
 
 
 class Virtual(World):
