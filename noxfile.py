@@ -69,6 +69,16 @@ def autobahn(session: nox.Session) -> None:
 
 
 @nox.session
+def phoenix(session: nox.Session) -> None:
+    """Traces as Arize Phoenix gets them, which has an environment of its own: its packages are many."""
+    session.install("-e", ".[dev]")
+    where = f"{session.create_tmp()}/phoenix"
+    session.run("python", "-m", "venv", where)
+    session.run(f"{where}/bin/pip", "install", "arize-phoenix==20.26.1", external=True)
+    session.run("pytest", "tests/server/test_traces_phoenix.py", env={"EZFLOW_PHOENIX": f"{where}/bin/phoenix"})
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The pages as a site in docs/_build, where each reference must lead somewhere; and all their code blocks run."""
     session.install("-e", ".[dev]")

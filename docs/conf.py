@@ -36,7 +36,7 @@ html_copy_source = False
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of other libraries: their pages are elsewhere, and an inventory of them would have to be fetched.
-    ("py:(class|obj|exc)", r"(collections|contextlib|ipaddress|os|pathlib|ssl|trio)\..*"),
+    ("py:(class|obj|exc)", r"(collections|contextlib|ipaddress|opentelemetry|os|pathlib|ssl|trio)\..*"),
     # Type variables, and what a signature names that is imported for type checkers alone.
     ("py:(class|obj)", r"((ezflow|stdlib_modules)\.([a-z_]+\.)*)?(In|Out|[A-Z]|T_co|T_contra)"),
     ("py:class", r"AbstractAsyncContextManager|WebSocket"),

@@ -12,6 +12,7 @@ from .combine.retry import retry
 from .combine.route import route
 from .combine.timeout import timeout
 from .errors import (
+    BudgetExceeded,
     DefinitionError,
     EntryError,
     EzflowError,
@@ -28,6 +29,7 @@ from .errors import (
     StageError,
     StageStuck,
     StageTimeout,
+    StoreError,
     TurnClosedError,
     TurnFailed,
 )
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Audio",
+    "BudgetExceeded",
     "DefinitionError",
     "EntryError",
     "Event",
@@ -68,6 +71,7 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "Transcript",
     "Turn",
     "TurnClosedError",

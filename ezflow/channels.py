@@ -289,7 +289,10 @@ class Sink:
             self.items.append(item)
 
     def offer(self, item: Any) -> bool:
-        """Keep or drop an item; there is always room."""
+        """Keep or drop an item. There is room, but now and then a giver has to wait: an endless one never would."""
+        if not (self._given + 1) % FAIRNESS:
+            return False
+        self._given += 1
         if self.items is not None:
             self.items.append(item)
         return True

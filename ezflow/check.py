@@ -14,7 +14,10 @@ import typeguard
 
 from .combine.around import Around, Choice
 from .combine.batch import Batch
+from .combine.budget import Budget
 from .combine.route import Route
+from .critical import Path, paths
+from .drawing import WITHIN, boxes, draw
 from .errors import ItemTypeError
 from .flow import Flow, Parallel, Series
 from .modules import FunctionModule, Module, fields_of
@@ -54,6 +57,11 @@ class Report:
     faults: tuple[Fault, ...]
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """For each limit of each budget: what must be done within it."""
+        return tuple(paths(self.flow))
+
+    @property
     def ok(self) -> bool:
         return not self.faults
 
@@ -69,15 +77,14 @@ class Report:
         for stage in self.stages:
             types = f"(in: {show(stage.in_type)}, out: {show(stage.out_type)})"
             lines.append(f"{stage.index} {stage.name:<{width}}   {types}")
+        for path in self.paths:
+            lines += _shown_path(path)
         lines += [f"✗ {fault.message}" for fault in self.faults]
         return "\n".join(lines)
 
     def mermaid(self) -> str:
-        """The flow as a Mermaid drawing: stages as boxes, joins as arrows with their types."""
-        lines = ["flowchart LR"]
-        for stage in self.stages:
-            shape = ("([", "])") if stage.is_shown else ("[", "]")
-            lines.append(f'    s{stage.index}{shape[0]}"{stage.index} {stage.name}"{shape[1]}')
+        """The flow as a Mermaid drawing: stages as boxes, joins as arrows with their types, budgets as frames."""
+        lines = ["flowchart LR", *boxes(self.flow)]
         for edge in self.edges:
             label = show(edge.type).replace("|", "or").replace('"', "'")
             lines.append(f'    s{edge.giver.index} -->|"{label}"| s{edge.taker.index}')
@@ -99,16 +106,12 @@ def check(flow: Flow[Any, Any]) -> Report:
     return Report(bound, stages, tuple(edges), tuple(faults))
 
 
-def draw(flow: Flow[Any, Any]) -> str:
-    """A bound flow in one line: `vad -> latest(asr -> llm)`."""
-    if isinstance(flow, Stage):
-        return flow.name
-    if isinstance(flow, Series):
-        return " -> ".join(map(draw, flow.parts))
-    if isinstance(flow, Around | Choice):
-        return f"{type(flow).__name__.lower()}({', '.join(map(draw, flow.parts))})"
-    name = "" if type(flow).__name__ == "Parallel" else type(flow).__name__.lower()
-    return f"{name}({' | '.join(map(draw, flow.parts))})"
+def _shown_path(path: Path) -> Iterator[str]:
+    """`first reply within 1.2 s: moonshine -> ollama`, and the limits that the modules on it have of their own."""
+    yield f"{WITHIN[path.limit]} {path.seconds:g} s: {draw(path.flow)}"
+    for stage, limits in path.own_limits.items():
+        marked = [f"{name}={value:g}{' (longer)' * (value > path.seconds)}" for name, value in limits.items()]
+        yield f"    {stage}: {', '.join(marked)}"
 
 
 def guards(report: Report, debug: bool) -> dict[int, Callable[[object], None]]:
@@ -208,7 +211,8 @@ def _combinator_faults(flow: Flow[Any, Any]) -> Iterator[Fault]:
         name = type(flow).__name__.lower()
         types, own = get_type_hints(type(flow)), {field.name for field in attrs.fields(type(flow))} - {"flow", "flows"}
         for field, needed, wrong in _misfits(flow, {field: types[field] for field in types if field in own}):
-            yield Fault(f"{name}: its {field} {wrong}: write {name}(..., {field}=...).", takes=needed)
+            call = f"flow.budget({field}=...)" if isinstance(flow, Budget) else f"{name}(..., {field}=...)"
+            yield Fault(f"{name}: its {field} {wrong}: write {call}.", takes=needed)
         if not flow.parts:
             yield Fault(f'{name} has no branch, so no item can pass: give it one, e.g. {name}(by, {{"key": flow}}).')
     for part in flow.parts:

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import __version__
 from .errors import EzflowError, FlowError, SettingsError
+from .logs import FORMATS, LEVELS
 from .target import TargetError, load
 
 __all__ = ["main"]
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--trust", action="append", default=[], metavar="NETWORK", help="whose EZPipe clients need no token: 10.0.0.0/8"
     )
+    serve.add_argument(
+        "--store", metavar="URL", help="where conversations last: sqlite:///history.db (default: nowhere)"
+    )
     serve.add_argument("--grace", type=float, default=5.0, metavar="S", help="seconds for running turns at the end")
     serve.add_argument(
         "--metrics", action="store_true", help="figures for Prometheus at /metrics, and more to see in `ezflow top`"
@@ -77,6 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--allow-origin", action="append", default=[], metavar="URL", help="a web page's origin that may use it"
+    )
+    serve.add_argument(
+        "--log-format", choices=FORMATS, default="console", help="how log lines look (default: %(default)s)"
+    )
+    serve.add_argument("--log-level", choices=LEVELS, default="warning", help="from where on (default: %(default)s)")
+    serve.add_argument(
+        "--traces",
+        metavar="URL",
+        help="send traces to this OTLP/HTTP collector, as http://127.0.0.1:4318; or off "
+        "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
     serve.set_defaults(run=_serve)
 
@@ -136,25 +150,33 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from .rendering import rendered
     from .server import serve
+    from .server.secrets import secrets_of
     from .server.tokens import read_file
 
-    given = {}
+    given: dict[str, Any] = {}
     if options.tokens is not None:
         given["tokens"] = read_file(options.tokens)
-    serve(
-        load(options.target),
-        **given,
-        host=options.host,
-        port=options.port,
-        insecure=options.insecure,
-        hosts=tuple(options.allow_host),
-        origins=tuple(options.allow_origin),
-        trusted=tuple(options.trust),
-        grace_s=options.grace,
-        metrics=options.metrics,
-        playground=options.playground,
-    )
+    with rendered(options.log_format, options.log_level, secrets=secrets_of({}, given.get("tokens", ()))):
+        serve(
+            load(options.target),
+            **given,
+            host=options.host,
+            port=options.port,
+            insecure=options.insecure,
+            hosts=tuple(options.allow_host),
+            origins=tuple(options.allow_origin),
+            trusted=tuple(options.trust),
+            store=options.store,
+            grace_s=options.grace,
+            metrics=options.metrics,
+            playground=options.playground,
+            # It renders them itself, since it knows the secrets of the flows.
+            log_format=options.log_format,
+            log_level=options.log_level,
+            traces=options.traces,
+        )
     return 0
 
 

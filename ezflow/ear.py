@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any, Literal, Protocol
 
@@ -39,6 +40,7 @@ class Exchange:
 
     def __init__(self, asked: str, stage: str) -> None:
         self.asked = asked
+        self.asked_at = time.time()
         self.stage = stage
         self.given: list[str] = []
         self.shown: list[str] = []
@@ -94,7 +96,7 @@ class Exchange:
             answer = " ".join(filter(None, (spoken.heard for spoken in self.spoken)))
         elif cut:
             answer = "".join(self.shown) or " ".join(spoken.text for spoken in self.spoken)
-        messages = [Message("user", self.asked)]
+        messages = [Message("user", self.asked, at=self.asked_at)]
         if answer:
             messages.append(Message("assistant", answer, cut))
         return messages
@@ -114,6 +116,8 @@ class Run:
         self.scope = trio.CancelScope()
         self.left = trio.Event()
         self.over = False
+        self.ran_out = False  # its stages have left of themselves: all of what there is to say has been said
+        self.lost = False  # something that it said was dropped: the client was never sent it
         # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
         self.plays_until = 0.0
         self.exchanges: list[Exchange] = []
@@ -198,14 +202,43 @@ class Ear:
         if self._arrived:
             self._arrived.unpark()
 
-    def hint(self, note: Note) -> None:
-        """Queue at once, unless as many notes are held as the capacity is: what the client can do without."""
-        if len(self._notes) < self._capacity:
+    def tell_before_end(self, note: Note) -> None:
+        """Queue at once; the turn's end stays last, where it waits to be taken."""
+        end = self._notes.pop() if self._notes and self._notes[-1].kind == "ended" else None
+        self.tell(note)
+        if end is not None:
+            self._notes.append(end)
+
+    def hint(self, note: Note) -> bool:
+        """Queue at once, unless as many notes are held as the capacity is; says whether it has."""
+        has_room = len(self._notes) < self._capacity
+        if has_room:
             self.tell(note)
+        return has_room
+
+    def tell_first(self, note: Note) -> None:
+        """Queue at once, before all that is queued already."""
+        self._notes.appendleft(note)
+
+    async def next(self) -> Note:
+        """The next note, which stays where it is. Atomic with respect to cancellation."""
+        while not self._notes:
+            await self._arrived.park()
+        return self._notes[0]
+
+    def ends(self) -> bool:
+        """Is the end of the turn the next there is to tell?"""
+        return bool(self._notes) and self._notes[0].kind == "ended"
 
     def drop(self, run: Run) -> None:
         """Forget every queued item of a run and of the runs within it."""
-        self._notes = deque(n for n in self._notes if n.kind not in ("item", "stage") or not n.run.within(run))
+        kept: deque[Note] = deque()
+        for note in self._notes:
+            if note.kind not in ("item", "stage") or not note.run.within(run):
+                kept.append(note)
+            elif note.kind == "item":
+                note.run.lost = True
+        self._notes = kept
         self._room.unpark_all()
 
     def untaken(self, run: Run) -> bool:

@@ -16,14 +16,16 @@
   + SessionBusy         as many as may hold one user's session
   + StageStuck          a stage did not leave within the clean-up time; `.stages`
   + StageTimeout        `timeout` ended an item's run (also a TimeoutError)
+    - BudgetExceeded    its `budget` did; `.limit` says which, `.stage` who was late, `.first_s` what came when
   + StageError          what one stage raised, with the stage's name
+  + StoreError          what was said could not be stored, read or deleted
 * TurnFailed            an ExceptionGroup: what the stages of a collected turn raised
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import trio
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .check import Report
 
 __all__ = [
+    "BudgetExceeded",
     "DefinitionError",
     "EntryError",
     "EzflowError",
@@ -47,13 +50,21 @@ __all__ = [
     "StageError",
     "StageStuck",
     "StageTimeout",
+    "StoreError",
     "TurnClosedError",
     "TurnFailed",
 ]
 
 
 class EzflowError(Exception):
-    """Any error that ezflow raises on purpose."""
+    """Any error that ezflow raises on purpose.
+
+    `expected`: what went wrong is outside of the program (a client, a server, time, room), and the message says all
+    there is to know: a log shows it in one line. Any other is a mistake in the program, shown with its traceback. An
+    error of yours may say the same of itself.
+    """
+
+    expected: ClassVar[bool] = False
 
 
 class DefinitionError(EzflowError, TypeError):
@@ -71,6 +82,8 @@ class FlowError(EzflowError):
 class EntryError(EzflowError, LookupError):
     """No stage of the flow has that index or name."""
 
+    expected = True
+
     def __init__(self, entry: int | str, names: Sequence[str]) -> None:
         stages = ", ".join(f"{index} {name}" for index, name in enumerate(names))
         count = f"{len(names)} stage{'' if len(names) == 1 else 's'}"
@@ -83,6 +96,8 @@ class InputError(EzflowError, ValueError):
     """A value from outside does not fit: `path` is where it stands (`options.LLM.temperature`), `problem` what
     is wrong there.
     """
+
+    expected = True
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -115,6 +130,8 @@ class RouteError(EzflowError, LookupError):
 
 class MissingDependency(EzflowError, ImportError):
     """The package that a preset stands on is not installed."""
+
+    expected = True
 
     def __init__(self, module: str, distribution: str, extra: str) -> None:
         super().__init__(
@@ -152,7 +169,7 @@ class ModuleOpenError(EzflowError):
         when: str = "could not open",
         others: Sequence[ModuleOpenError] = (),
     ) -> None:
-        super().__init__("; ".join([f"{module} {when}: {_brief_error(cause)}", *map(str, others)]))
+        super().__init__("; ".join([f"{module} {when}: {brief_error(cause)}", *map(str, others)]))
         self.__cause__ = cause
         self.module = module
         self.when = when
@@ -162,13 +179,19 @@ class ModuleOpenError(EzflowError):
 class TurnClosedError(EzflowError):
     """A turn was fed after its input had ended, or after it was over."""
 
+    expected = True
+
 
 class SettingsError(EzflowError, ValueError):
     """A setting of a server, or a limit of a service, has a value that it cannot have."""
 
+    expected = True
+
 
 class SessionsFull(EzflowError):
     """The service holds as many sessions as it may."""
+
+    expected = True
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"All sessions are taken (max_sessions={limit}): try again later.")
@@ -177,6 +200,8 @@ class SessionsFull(EzflowError):
 
 class SessionBusy(EzflowError):
     """As many hold one user's session as may: requests and sockets that run, or wait for their turn."""
+
+    expected = True
 
     def __init__(self, user: str, limit: int) -> None:
         super().__init__(
@@ -202,19 +227,60 @@ class StageStuck(EzflowError):
 class StageTimeout(EzflowError, TimeoutError):
     """An item's run took longer than its `timeout`."""
 
-    def __init__(self, flow: str, seconds: float) -> None:
-        super().__init__(f"{flow} took longer than {seconds:g} s.")
+    expected = True
+
+    def __init__(self, flow: str, seconds: float, told: str = "") -> None:
+        super().__init__(told or f"{flow} took longer than {seconds:g} s.")
         self.flow = flow
         self.seconds = seconds
+
+
+class BudgetExceeded(StageTimeout):
+    """An item's run did not keep to its `budget`; the message says where the time went.
+
+    `limit` is what ran out. `stage` was at work then. `first_s` has the stages that had been given something, in
+    order: when each gave its first output, in seconds of the budget, or None. `awaited` is what `stage` was waiting
+    for (`turn.awaits`), if it had said so.
+    """
+
+    def __init__(
+        self,
+        flow: str,
+        seconds: float,
+        limit: Literal["first_reply_s", "total_s"],
+        stage: str,
+        first_s: Mapping[str, float | None],
+        awaited: str = "",
+    ) -> None:
+        what = "no reply" if limit == "first_reply_s" else "not done"
+        story = [
+            f"{name} has given nothing" if at_s is None else f"{name}'s first output came after {at_s:.2f} s"
+            for name, at_s in first_s.items()
+        ]
+        if awaited:
+            story.append(f"{stage} waits for {awaited}")
+        elif first_s.get(stage) is not None:
+            story.append(f"{stage} was at work")
+        super().__init__(flow, seconds, f"{what} within {seconds:g} s: {', '.join(story)}.")
+        self.limit = limit
+        self.stage = stage
+        self.first_s = dict(first_s)
+        self.awaited = awaited
 
 
 class StageError(EzflowError):
     """What one stage raised; `.stage` is its name, `.errors` are the errors, flat."""
 
     def __init__(self, stage: str, errors: Sequence[BaseException]) -> None:
-        super().__init__(f"{stage}: " + "; ".join(map(_brief_error, errors)))
+        super().__init__(f"{stage}: " + "; ".join(map(brief_error, errors)))
         self.stage = stage
         self.errors = tuple(errors)
+
+
+class StoreError(EzflowError):
+    """The store of conversations does not do what it is asked; says why."""
+
+    expected = True
 
 
 class TurnFailed(ExceptionGroup[Exception]):
@@ -235,12 +301,22 @@ def flat(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def is_expected(error: BaseException) -> bool:
+    """Is it, or are all that it is made of, what a program has to expect? See EzflowError."""
+    if isinstance(error, StageError):
+        return all(map(is_expected, error.errors))
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_expected, error.exceptions))
+    return getattr(error, "expected", False) is True
+
+
+def brief_error(error: BaseException) -> str:
+    """Its class and what it says; of a group, those of each error in it."""
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__ for leaf in flat(error))
+
+
 def _brief(value: object) -> str:
     shown = repr(value)
     if len(shown) > 60:
         shown = f"{shown[:57]}..."
     return f"{shown} ({type(value).__name__})"
-
-
-def _brief_error(error: Any) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, overload
 
 import attrs
@@ -101,6 +100,21 @@ class Flow(Generic[In, Out]):
         """The same flow, and what it gives is replied to the client too."""
         return Shown(self)
 
+    def budget(self, *, first_reply_s: float | None = None, total_s: float | None = None) -> Flow[In, Out]:
+        """The same flow, once for each item, which has so many seconds: `llm.budget(first_reply_s=1.2, total_s=20)`.
+
+        Within `first_reply_s` the client is told its first text or sound, or a first output is given on; within
+        `total_s` all is done. The time counts from when the flow takes the item; of an Utterance, from the end of the
+        speech. It stands still while something that has been made waits for the client, or for the next stage, to
+        take it. When it is up the stages are cancelled, and when they have left, the item has failed with
+        BudgetExceeded: `fallback` and `retry` take over if nothing has been heard yet, else the turn ends, with the
+        reason `timeout`.
+        Raises: ValueError without a limit, for one of 0 or less, and for a first reply later than the whole.
+        """
+        from .combine.budget import Budget
+
+        return Budget(self, first_reply_s, total_s)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The modules in their places, depth first: a stage's index is the entry that a client may address."""
@@ -139,7 +153,8 @@ class Flow(Generic[In, Out]):
         """Check the flow and open its modules: `async with flow.open() as service`.
 
         Takes the fields of `ezflow.service.Limits` as keywords.
-        Raises: FlowError with all faults; ModuleOpenError with the module whose `lifespan` failed.
+        Raises: FlowError with all faults; ModuleOpenError with the module whose `lifespan` failed; SettingsError;
+        StoreError.
         """
         from .service import open_flow
 
@@ -183,15 +198,16 @@ class Series(Flow[In, Out]):
         return Series.of(*(part for part in parts if part is not None))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
-        upstream: Inbox[Any] = inbox
+        joins = [channel(turn.capacity) for _ in self.parts[1:]]
+        inboxes: list[Inbox[Any]] = [inbox, *(take for _, take in joins)]
+        outboxes: list[Outbox[Any]] = [*(give for give, _ in joins), outbox]
+        for part, (join, _) in zip(self.parts[1:], joins, strict=True):
+            turn.state.joined(part, join)
         async with trio.open_nursery() as nursery:
-            for part, following in pairwise(self.parts):
-                give, take = channel(turn.capacity)
-                turn.state.joined(following, give)
-                nursery.start_soon(part.run, upstream, give, turn)
-                upstream = take
-            # The last part runs in this task: one fewer to start for each turn.
-            await self.parts[-1].run(upstream, outbox, turn)
+            for part, take, give in list(zip(self.parts, inboxes, outboxes, strict=True))[1:]:
+                nursery.start_soon(part.run, take, give, turn)
+            # The first part runs in this task: it is at work at once, and there is one task fewer to start.
+            await self.parts[0].run(inboxes[0], outboxes[0], turn)
 
     def __repr__(self) -> str:
         return " >> ".join(f"({part!r})" if isinstance(part, Parallel) else repr(part) for part in self.parts)
@@ -259,7 +275,7 @@ class Named(Flow[In, Out]):
         return self if part is None else Named(part, self.name)
 
     def __repr__(self) -> str:
-        return f"{_grouped(self.flow)}.named({self.name!r})"
+        return f"{grouped(self.flow)}.named({self.name!r})"
 
 
 @attrs.frozen(repr=False)
@@ -277,7 +293,7 @@ class Shown(Flow[In, Out]):
         return self if part is None else Shown(part)
 
     def __repr__(self) -> str:
-        return f"{_grouped(self.flow)}.shown()"
+        return f"{grouped(self.flow)}.shown()"
 
 
 def as_flow(value: Any) -> Flow[Any, Any]:
@@ -346,5 +362,6 @@ def _index(key: object, names: Sequence[str], end: bool = False) -> int:
     return index
 
 
-def _grouped(flow: Flow[Any, Any]) -> str:
+def grouped(flow: Flow[Any, Any]) -> str:
+    """Its repr, in parentheses where a method could not follow."""
     return f"({flow!r})" if isinstance(flow, Series | Parallel) else repr(flow)

@@ -6,7 +6,7 @@ watched where one of them wants to know of it, and the others are left as they a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from .channels import Inbox, Outbox
@@ -24,6 +24,12 @@ class Instrument:
     item before the first `item_out`. An output that is given without a wait is reported all the same, by
     `waits_for_room` and then `item_out`.
     """
+
+    def asked(self, headers: Mapping[str, str]) -> None:
+        """A request has come, or the handshake of a WebSocket: what it leads to begins in this task.
+
+        `headers` are by their names in lower case.
+        """
 
     def turn_started(self, turn: Any) -> None: ...
 

@@ -148,13 +148,17 @@ class Utterance:
             await self._changed.wait()
         return self._audio[place]
 
+    async def until_end(self) -> None:
+        """Wait until the speech has ended."""
+        while not self._ended:
+            await self._changed.wait()
+
     async def whole(self) -> Audio:
         """All of it, as one Audio, once it has ended.
 
         Raises: ValueError if nothing was fed.
         """
-        while not self._ended:
-            await self._changed.wait()
+        await self.until_end()
         if not self._audio:
             raise ValueError("this utterance holds no sound: feed() it before end().")
         first = self._audio[0]

@@ -11,16 +11,28 @@ from typing import Any, Self
 import attrs
 import trio
 
+from . import context
 from .channels import Receiver, ReceiverGone, Single, Sink, channel
 from .combine.latest import Latest
 from .doors import Doors, way_in
 from .driving import give_all
 from .ear import Ear, Note, Run
-from .errors import NOT_ITS_OWN, EntryError, SettingsError, StageError, StageStuck, TurnClosedError, flat
+from .errors import (
+    NOT_ITS_OWN,
+    BudgetExceeded,
+    EntryError,
+    SettingsError,
+    StageError,
+    StageStuck,
+    TurnClosedError,
+    flat,
+)
 from .events import Event, Fault, Reason
 from .flow import CAPACITY, Flow, cut, size
 from .instrument import Instrument
+from .logs import failed
 from .stage import Stage, heads, stages_of
+from .store import Store, readable
 from .turn import Entered, Session, Turn, TurnState
 
 __all__ = ["Limits", "OpenTurn", "bounded"]
@@ -49,6 +61,10 @@ class Limits:
     may take; of a live turn, how long it may be neither fed nor heard. `max_sessions`: users at once;
     `max_holders`: requests and sockets of one user at once. `idle_s`: how long a session without a holder keeps
     its history.
+    `store`: where histories last, `sqlite:///FILE` (with a fourth / for an absolute path) or a `Store` of one's own;
+    without one they end with their sessions. Of a user at most `history_messages` messages and `history_chars`
+    characters are kept, for at most `history_days`; of all users together `store_bytes` in the file: the oldest
+    messages make room.
     `threads`: worker threads of its blocking modules at once. `debug`: typeguard checks each item at each stage.
     """
 
@@ -61,6 +77,9 @@ class Limits:
     idle_s: float = attrs.field(default=0.0, validator=bounded(0))
     history_messages: int = attrs.field(default=200, validator=bounded(0))
     history_chars: int = attrs.field(default=100_000, validator=bounded(0))
+    history_days: float = attrs.field(default=float("inf"), validator=bounded(0, above=True))
+    store: str | Store | None = attrs.field(default=None, validator=readable)
+    store_bytes: int = attrs.field(default=1024**3, validator=bounded(1024**2))
     debug: bool = False
     threads: int = attrs.field(default=min(32, (os.cpu_count() or 1) + 4), validator=bounded(1))
     instruments: tuple[Instrument, ...] = ()
@@ -77,6 +96,7 @@ class OpenTurn:
         session: Session,
         limits: Limits,
         begin: Callable[[OpenTurn], Awaitable[None]],
+        stored: Callable[[], Awaitable[Fault | None]] | None,
         flow: Flow[Any, Any],
         options: Mapping[str, Mapping[type, Any]],
         guard: Callable[[Stage], Callable[[object], None]],
@@ -91,6 +111,7 @@ class OpenTurn:
         self._session = session
         self._limits = limits
         self._begin = begin
+        self._stored = stored
         self._flow = flow
         self._options = options
         self._sink = sink
@@ -202,7 +223,11 @@ class OpenTurn:
         if interrupts:
             for instrument in self._instruments:
                 instrument.interrupted(self._state, 0)
-        if self._end is not None and not self.finished:
+        self.wind_up()
+
+    def wind_up(self) -> None:
+        """Its stages have left: what the client has not taken is dropped, what it was sent is history."""
+        if self._state is not None and self._end is not None and not self.finished:
             root = self._state.root
             if self._state.ear.untaken(root):
                 self._end.reason = "interrupted"
@@ -238,13 +263,25 @@ class OpenTurn:
         if self.finished:
             raise StopAsyncIteration
         state = self._state or await self._begun()
+        if self._stored is not None:
+            await self._settle(state, self._stored)
         return self._taken(state, await state.ear.take())
 
     def take_nowait(self) -> Event:
         """The next event, if it is there. Raises: trio.WouldBlock if none is, also when the turn has ended."""
-        if self.finished or self._state is None:
+        if self.finished or self._state is None or (self._stored is not None and self._state.ear.ends()):
             raise trio.WouldBlock
         return self._taken(self._state, self._state.ear.take_nowait())
+
+    async def _settle(self, state: TurnState, stored: Callable[[], Awaitable[Fault | None]]) -> None:
+        """A client that is told the end of a turn may rely on it that what was said lasts; else it is told so first."""
+        note = await state.ear.next()
+        if note.kind == "ended":
+            state.close_runs(cut=note.reason != "done")
+            fault = await stored()
+            self._stored = None  # it is not waited for twice
+            if fault is not None:
+                state.ear.tell_first(Note("error", state.root, state.clock(), error=fault))
 
     def _taken(self, state: TurnState, event: Event) -> Event:
         self._stir()
@@ -324,6 +361,7 @@ class OpenTurn:
         if self._is_fed:
             state.joined(self._flow, self._give)
         root = state.new_run(None)
+        context.here.set(Turn(state, root))
         state.ear.tell(Note("started", root, state.clock()))
         reason: Reason = "interrupted"
         try:
@@ -339,8 +377,8 @@ class OpenTurn:
             leaves = [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
             if not leaves or any(isinstance(leaf, NOT_ITS_OWN) for leaf in leaves):
                 raise
-            reason = "error"
             self._fail(state, leaves)
+            reason = "timeout" if all(isinstance(error, BudgetExceeded) for error in self.errors) else "error"
         finally:
             if reason == "interrupted":
                 state.ear.drop(state.root)
@@ -350,6 +388,9 @@ class OpenTurn:
             if self._doors is not None:
                 self._doors.close()
             self._left.set()
+            if log.isEnabledFor(logging.INFO):
+                took_s = round(state.clock(), 3)
+                log.info("turn ended: %s, after %g s", reason, took_s, extra={"reason": reason, "took_s": took_s})
             for instrument in state.instruments:
                 instrument.turn_ended(state, reason)
 
@@ -358,6 +399,7 @@ class OpenTurn:
             try:
                 with run.scope:
                     await self._flow.run(self._inbox, self._sink, Turn(state, run))
+                    run.ran_out = True
                 if not run.scope.cancelled_caught:
                     return
                 # A live turn without `Latest` was interrupted: it goes on listening, with fresh channels.
@@ -368,7 +410,7 @@ class OpenTurn:
             self._inbox.taken = False
 
     def _fail(self, state: TurnState, errors: Iterable[BaseException]) -> None:
-        """Every error becomes an event that names its stage, and a log entry with its traceback."""
+        """Every error becomes an event that names its stage, and a log entry."""
         for leaf in errors:
             stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
             for cause in causes:
@@ -378,7 +420,8 @@ class OpenTurn:
                 fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
                 state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
                 if self._sink.items is None:  # `collect` raises them
-                    log.error("user %r, turn %d, stage %s failed", state.user, self.id, stage, exc_info=cause)
+                    at: dict[str, Any] = {} if stage is None else {"stage": stage}
+                    failed(log, cause, "user %r, turn %d, stage %s failed", state.user, self.id, stage, **at)
 
 
 class _Feed:

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import trio
 
-from .errors import MissingDependency, ModuleOpenError
+from .errors import ModuleOpenError
+from .logs import failed
 from .modules import FunctionModule, Module
 
 __all__ = ["opened"]
@@ -115,13 +116,12 @@ class _Holder:
                     self._open = True
                     news.ready()
                     await self._release.wait()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it is logged, and goes on as a ModuleOpenError)
             when = "could not open"
             if self._open:
                 when = "could not close" if self._release.is_set() else "failed while open"
             failure = ModuleOpenError(type(self._module).__name__, error, when)
-            # What is not installed is said by the message; a traceback would only hide it.
-            log.error("%s", failure, exc_info=None if isinstance(error, MissingDependency) else error)
+            failed(log, error, "%s %s", failure.module, when)
             news.failed(failure)
         finally:
             self._done.set()

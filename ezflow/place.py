@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
 
 from .errors import SessionBusy, SessionsFull, StageStuck, TurnClosedError
-from .history import History
+from .memory import Memory
 from .open_turn import Limits, OpenTurn
 
 __all__ = ["Place", "Places"]
@@ -21,9 +22,35 @@ class Place:
     A new turn ends the one before it, and starts when every stage of that one has left.
     """
 
-    def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter) -> None:
+    __slots__ = (
+        "_changed",
+        "_interruptions",
+        "_memory",
+        "_ready",
+        "_remembered",
+        "_starting",
+        "_turn",
+        "_turns",
+        "_unwanted",
+        "closing",
+        "gone",
+        "history",
+        "kept",
+        "leases",
+        "left_at",
+        "limits",
+        "nursery",
+        "stored",
+        "threads",
+        "user",
+    )
+
+    def __init__(self, user: str, limits: Limits, threads: trio.CapacityLimiter, memory: Memory) -> None:
         self.user = user
-        self.history = History(limits.history_messages, limits.history_chars)
+        self._memory = memory
+        self._remembered = memory.hold(user)
+        self.history = self._remembered.history
+        self.stored = partial(memory.stored, self._remembered) if memory.lasts else None
         self.kept: dict[Any, Any] = {}
         self.limits = limits
         self.threads = threads
@@ -53,7 +80,11 @@ class Place:
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
         interruptions = self._interruptions
-        async with self._starting:
+        if self._starting.locked():
+            await self._starting.acquire()
+        else:
+            self._starting.acquire_nowait()  # to wait for what is free costs a trip through the scheduler
+        try:
             if turn.id:
                 return  # one task feeds it and another reads it: the first of them has started it
             if self._turn is not None:
@@ -64,6 +95,10 @@ class Place:
             self._turn = turn
             turn.start(self._turns, interrupted=self._interruptions != interruptions)
             self.nursery.start_soon(turn.perform)
+        finally:
+            self._starting.release()
+        # The first stage asks its server before who began the turn goes on, to send a response's head for one.
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def interrupt(self) -> int | None:
         """End the running turn: returns its id once every stage has left; None if there is none.
@@ -85,7 +120,8 @@ class Place:
         self.leases += 1
         self._wake()
         try:
-            await self._ready.wait()
+            if not self._ready.is_set():
+                await self._ready.wait()
             yield
         finally:
             self.leases -= 1
@@ -99,6 +135,8 @@ class Place:
     async def hold(self, forget: Callable[[], None]) -> None:
         """Own the nursery until nobody has needed the place for `idle_s`; then end its turn."""
         try:
+            if self._memory.lasts:
+                await self._memory.load(self._remembered)
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 self._ready.set()
@@ -113,6 +151,9 @@ class Place:
         finally:
             self.closing = True
             forget()
+            if self._turn is not None:
+                self._turn.wind_up()
+            self._memory.let_go(self._remembered)
             self._end()
 
     def leave(self) -> None:
@@ -142,7 +183,8 @@ class Place:
 class Places(Mapping[str, Place]):
     """The places of all users, by name; they end with the nursery that they are in."""
 
-    def __init__(self, limits: Limits, nursery: trio.Nursery) -> None:
+    def __init__(self, limits: Limits, nursery: trio.Nursery, memory: Memory) -> None:
+        self.memory = memory
         self._limits = limits
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
@@ -169,7 +211,7 @@ class Places(Mapping[str, Place]):
         if place is None:
             if len(self) >= self._limits.max_sessions:
                 self._make_room()
-            place = made = self._places[user] = Place(user, self._limits, self._threads)
+            place = made = self._places[user] = Place(user, self._limits, self._threads, self.memory)
             self._nursery.start_soon(made.hold, lambda: self._forget(made))
         async with place.lease():
             yield place

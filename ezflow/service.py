@@ -11,11 +11,13 @@ import trio
 
 from .errors import FlowError, TurnClosedError, TurnFailed, flat
 from .flow import Flow
+from .memory import remembering
 from .open_turn import Limits, OpenTurn
 from .opening import opened
 from .place import Places
 from .session import Session
 from .stage import Stage, bind, map_stages, stages_of
+from .store import Bounds, open_store
 
 if TYPE_CHECKING:
     from .check import Report
@@ -76,7 +78,7 @@ async def open_flows(
 
     A user has one place in all of them: one turn at a time, one history.
     `replies`: what the last stages give is replied to the client.
-    Raises: FlowError for the first flow with faults; ModuleOpenError.
+    Raises: FlowError for the first flow with faults; StoreError; ModuleOpenError.
     """
     from .check import (  # with typeguard, which a program that only imports ezflow need not load
         check,
@@ -90,9 +92,15 @@ async def open_flows(
             raise FlowError(report)
     modules = [stage.module for report in reports.values() for stage in report.stages]
     body_error: Exception | None = None
-    async with opened(modules, limits.cleanup_s) as copies:
+    bounds = Bounds(limits.history_messages, limits.history_chars, limits.store_bytes)
+    async with (
+        open_store(limits.store, bounds) as store,  # the first, since it is soon known to be wrong
+        opened(modules, limits.cleanup_s) as copies,
+        remembering(store, limits.history_messages, limits.history_chars, limits.history_days) as memory,
+    ):
         async with trio.open_nursery() as nursery:
-            services, sessions = {}, Places(limits, nursery)
+            memory.start(nursery)
+            services, sessions = {}, Places(limits, nursery, memory)
             for name, report in reports.items():
                 checks = guards(report, limits.debug)
                 outs = out_guards(report) if limits.debug else {}
@@ -141,10 +149,10 @@ async def collect(
                 nursery.cancel_scope.cancel()  # a flow may end before its input does
         except ExceptionGroup as group:
             raise flat(group)[0] from None  # of one: what the items, or the feeding of them, raised
-    if reason == "timeout":
-        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.place.limits.turn_s:g} s")])
     if turn.errors:
         raise TurnFailed("the turn failed", [error for error in turn.errors if isinstance(error, Exception)])
+    if reason == "timeout":
+        raise TurnFailed("the turn took too long", [TimeoutError(f"no end after {session.place.limits.turn_s:g} s")])
     return outputs
 
 

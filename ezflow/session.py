@@ -27,6 +27,8 @@ class Session:
     flows that are opened together share all of this.
     """
 
+    __slots__ = ("_flow", "_guard", "_stages", "flow_name", "place")
+
     def __init__(
         self,
         place: Place,
@@ -118,4 +120,6 @@ class Session:
         read = read_options(options or {}, self._stages)
         limits = self.place.limits
         observers = (*limits.instruments, Timeline()) if timeline else limits.instruments
-        return OpenTurn(self, limits, self.place.begin, flow, read, self._guard, inbox, sink, live, observers)
+        return OpenTurn(
+            self, limits, self.place.begin, self.place.stored, flow, read, self._guard, inbox, sink, live, observers
+        )

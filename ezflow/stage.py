@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import trio
 
+from . import context
 from .channels import Inbox, Outbox, ReceiverGone
 from .errors import NOT_ITS_OWN, StageError, flat
 from .flow import Flow, Named, Series, Shown
@@ -47,7 +48,7 @@ class Stage(Flow[Any, Any]):
         """Run the module on one turn's stream; an error of its own comes out as a StageError with its name."""
         view = turn.at(self.name)
         state = turn.state
-        take, give = watched(inbox, outbox, state.instruments, view, self.name)
+        take, give = watched(inbox, outbox, view.instruments, view, self.name)
         if self.guard is not None:
             take = _GuardedInbox(take, self.guard)
         if self.is_shown or self.module.form is None or self.module.form.takes_turn:
@@ -55,6 +56,7 @@ class Stage(Flow[Any, Any]):
         if self.out_guard is not None:
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
+        here = context.here.set(view)
         state.enter(view)
         try:
             await self.module.run(take, give, view)
@@ -71,6 +73,7 @@ class Stage(Flow[Any, Any]):
             raise StageError(self.name, [error]) from error
         finally:
             state.leave(view, failure)
+            context.here.reset(here)
             inbox.close()
         # Not when it has failed: to a stage that gathers, that would look like the end of what there is to gather.
         outbox.close()
@@ -95,20 +98,23 @@ class _StageOutbox:
         self._outbox = outbox
         self._turn = turn
         self._is_shown = is_shown
-        self._offer = None if is_shown else getattr(outbox, "offer", None)
+        self._offer = getattr(outbox, "offer", None)
 
     async def send(self, item: Any) -> None:
+        given = False
         if self._is_shown:
-            await self._turn.reply(item)
-        await self._outbox.send(item)
+            await self._turn.reply(item)  # which looks for cancellation, so that giving need not
+            given = self._offer is not None and self._offer(item)
+        if not given:
+            await self._outbox.send(item)
         self._turn.gave(item)
 
     def offer(self, item: Any) -> bool:
         """Give an item if that needs no waiting."""
-        given = self._offer is not None and self._offer(item)
-        if given:
-            self._turn.gave(item)
-        return given
+        if self._is_shown or self._offer is None or not self._offer(item):
+            return False
+        self._turn.gave(item)
+        return True
 
     def clone(self) -> _StageOutbox:
         return _StageOutbox(self._outbox.clone(), self._turn, self._is_shown)

@@ -109,12 +109,12 @@ class TurnState:
     def enter(self, view: Turn) -> None:
         """A stage begins to work in this turn."""
         self.present.append(view.stage)
-        for instrument in self.instruments:
+        for instrument in view.instruments:
             instrument.stage_started(view, view.stage)
 
     def leave(self, view: Turn, error: BaseException | None) -> None:
         self.present.remove(view.stage)
-        for instrument in self.instruments:
+        for instrument in view.instruments:
             instrument.stage_ended(view, view.stage, error)
 
     def clock(self) -> float:
@@ -140,8 +140,9 @@ class TurnState:
         return bool(exchanges) and answered and played and not self.ear.untaken(self.root)
 
     def settled(self, run: Run) -> bool:
-        """Have its stages left, and has the client taken, and played, all that they said?"""
-        return run.left.is_set() and not self.ear.untaken(run) and trio.current_time() >= run.plays_until
+        """Have its stages said all there is, and has the client taken, and played, all of that?"""
+        taken = not (run.lost or self.ear.untaken(run))
+        return run.left.is_set() and run.ran_out and taken and trio.current_time() >= run.plays_until
 
     def close_run(self, run: Run, cut: bool) -> None:
         """The run is over: its exchanges go into the history, as cut unless they were sent and heard whole."""
@@ -185,7 +186,7 @@ class TurnState:
             self.give_up(inner)
         self.ear.drop(run)
         self.close_run(run, cut=True)
-        self.ear.tell(Note("interrupted", run, self.clock()))
+        self.ear.tell_before_end(Note("interrupted", run, self.clock()))
 
     def played(self, seq: int, ms: float) -> None:
         """The listener has heard so much of the audio event `seq`; of a run that is over it is no news."""
@@ -202,6 +203,8 @@ class TurnState:
 
         True if there was something to end: `interrupted` has been said then.
         """
+        if run.over:
+            return False
         for inner in [other for other in self.runs if other.parent is run]:
             if self.settled(inner):
                 self.close_run(inner, cut=False)
@@ -226,7 +229,7 @@ class Turn:
     raise Cancelled, which must pass. What belongs to this turn lives in the stage's local variables.
     """
 
-    __slots__ = ("_answer", "_hearing", "_run", "_state", "_tried", "stage")
+    __slots__ = ("_answer", "_hearing", "_run", "_state", "_tried", "awaits", "instruments", "stage")
 
     def __init__(
         self,
@@ -235,6 +238,7 @@ class Turn:
         stage: str = "",
         hearing: Hearing | None = None,
         tried: tuple[list[Exchange], ...] = (),
+        instruments: Sequence[Instrument] | None = None,
     ) -> None:
         self._state = state
         self._run = run
@@ -242,22 +246,31 @@ class Turn:
         self._tried = tried
         self._answer: Exchange | None = None
         self.stage = stage
+        # The turn's own, and those of the combinators that this stage stands in.
+        self.instruments = state.instruments if instruments is None else instruments
+        # What this item waits for outside of the flow, such as a model server: said where its time is up.
+        self.awaits = ""
 
     def at(self, stage: str) -> Turn:
         """The same turn as another stage sees it."""
-        return Turn(self._state, self._run, stage, self._hearing, self._tried)
+        return Turn(self._state, self._run, stage, self._hearing, self._tried, self.instruments)
 
     def within(self, run: Run) -> Turn:
         """The same turn inside a run."""
-        return Turn(self._state, run, self.stage, self._hearing, self._tried)
+        return Turn(self._state, run, self.stage, self._hearing, self._tried, self.instruments)
 
     def heard_by(self, hearing: Hearing) -> Turn:
         """The same turn, its replies going through a combinator that holds them back or counts them."""
-        return Turn(self._state, self._run, self.stage, hearing, self._tried)
+        return Turn(self._state, self._run, self.stage, hearing, self._tried, self.instruments)
+
+    def watched_by(self, instrument: Instrument) -> Turn:
+        """The same turn, its stages reporting to one more instrument."""
+        instruments = (*self.instruments, instrument)
+        return Turn(self._state, self._run, self.stage, self._hearing, self._tried, instruments)
 
     def attempt(self, hearing: Hearing) -> Turn:
         """The same turn for an attempt that may fail: `forget` then takes back what it remembered."""
-        return Turn(self._state, self._run, self.stage, hearing, (*self._tried, []))
+        return Turn(self._state, self._run, self.stage, hearing, (*self._tried, []), self.instruments)
 
     def forget(self) -> None:
         """The attempt failed: its exchanges do not belong into the history."""
@@ -306,6 +319,15 @@ class Turn:
         return self._state.capacity
 
     @property
+    def deadline(self) -> float:
+        """By when, on trio's clock, what the stage does now must be done: it is cancelled then. inf without a limit.
+
+        That is the nearest of all that hold here: budgets, `timeout`, the service's `turn_s`. It may move: a budget
+        gives more time once a reply has been given. -inf when the stage is being cancelled.
+        """
+        return trio.current_effective_deadline()
+
+    @property
     def threads(self) -> trio.CapacityLimiter:
         """How many worker threads the service's blocking modules may use at once."""
         return self._state.session.threads
@@ -332,7 +354,7 @@ class Turn:
         for instrument in state.instruments:
             instrument.waits_for_client(self, self.stage, item)
         await self._hearing.put(Note("item", self._run, state.clock(), self.stage, item, exchange=answer))
-        for instrument in state.instruments:
+        for instrument in self.instruments:
             instrument.replied(self, self.stage, item)
 
     def remember(self, asked: str) -> None:
@@ -355,6 +377,7 @@ class Turn:
 
     def answered(self) -> None:
         """The stage has given all that it gives for an item."""
+        self.awaits = ""
         if self._answer is not None:
             self._answer.complete = True
             self._answer = None

@@ -1,4 +1,4 @@
-"""One server with the voice example for all tests that speak to real models over a real socket."""
+"""What all tests share: `--long`, and one server with the voice example for those that speak to real models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from programs import serving
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests/faults: thousands of steps, and every checkpoint")
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,69 @@ def test_one_fault_is_one_fault():
     assert str((Hibari() >> LocalLLM()).check()).startswith("❌ Pipeline has 1 fault\n")
 
 
+@module
+class Remote(Module[str, str]):
+    connect_s: float = 5.0
+    read_s: float = 0.5
+    total_s: float | None = None
+
+    async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:
+        yield text
+
+
+def test_the_report_prints_the_critical_path_of_a_budget_and_marks_limits_that_are_longer():
+    answer = (Moonshine() >> Remote().shown() >> Sentences() >> Hibari()).budget(first_reply_s=1.2, total_s=8)
+    assert str((SileroVAD() >> Latest(answer)).check()).splitlines()[7:] == [
+        "first reply within 1.2 s: moonshine -> remote",
+        "    remote: connect_s=5 (longer), read_s=0.5",
+        "done within 8 s: moonshine -> remote -> sentences -> hibari",
+        "    remote: connect_s=5, read_s=0.5",
+    ]
+
+
+def test_the_critical_path_is_data_too():
+    report = (Moonshine() >> Remote(total_s=3) >> Hibari()).budget(first_reply_s=1.2).check()
+    (path,) = report.paths
+    assert (path.limit, path.seconds) == ("first_reply_s", 1.2)
+    assert [stage.name for stage in path.stages] == ["moonshine", "remote", "hibari"]
+    assert path.own_limits == {"remote": {"connect_s": 5, "read_s": 0.5, "total_s": 3}}
+    assert (Moonshine() >> Remote()).check().paths == ()
+
+
+@pytest.mark.parametrize(
+    ("flow", "path"),
+    [
+        ((LocalLLM() | Remote().shown()) >> Sentences(), "(local_llm | remote)"),
+        (
+            fallback(LocalLLM().shown(), Remote()) >> Sentences() >> Hibari(),
+            "fallback(local_llm, remote) -> sentences -> hibari",
+        ),
+        (fallback(LocalLLM(), Remote()).shown() >> Sentences(), "fallback(local_llm, remote)"),
+        (retry(LocalLLM() >> Sentences().shown() >> Remote(), 2) >> Hibari(), "retry(local_llm -> sentences)"),
+        (Remote().budget(total_s=1).shown() >> Hibari(), "budget(remote)"),
+    ],
+)
+def test_a_critical_path_ends_where_the_client_is_told_something_whichever_way_an_item_takes(flow, path):
+    line = str(flow.budget(first_reply_s=2).check()).splitlines()
+    assert f"first reply within 2 s: {path}" in line
+
+
+def test_mermaid_frames_a_budget():
+    flow = (Moonshine() >> LocalLLM().budget(first_reply_s=1).budget(total_s=9)).budget(first_reply_s=1.2, total_s=8)
+    assert flow.check().mermaid().splitlines()[:10] == [
+        "flowchart LR",
+        '    subgraph b0_1 ["first reply within 1.2 s, done within 8 s"]',
+        '        s0["0 moonshine"]',
+        '        subgraph b1_2 ["done within 9 s"]',
+        '            subgraph b1_3 ["first reply within 1 s"]',
+        '                s1["1 local_llm"]',
+        "            end",
+        "        end",
+        "    end",
+        '    s0 -->|"str"| s1',
+    ]
+
+
 def test_mermaid_draws_stages_and_joins_with_their_types():
     flow = Moonshine() >> LocalLLM().shown() >> (Hibari() | Sentences())
     assert flow.check().mermaid() == (

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
 from ezflow import Audio, Flow, Inbox, Latest, Module, Outbox, Service, Turn, fallback, module, retry
 from ezflow.testing import Failing, FakeLLM, FakeTTS
@@ -179,3 +180,34 @@ async def test_the_words_of_a_sound_belong_to_the_answer_they_come_from():
     assert [spoken.text for spoken in second.spoken] == ["One more."]
     assert first.sent
     assert second.sent
+
+
+@pytest.mark.parametrize("flow", [Answers(), Latest(Answers()), Latest(Answers().shown() >> FakeTTS())], ids=repr)
+async def test_an_answer_that_was_made_and_never_taken_is_not_remembered(flow, autojump_clock):
+    async with flow.open() as service, service.session("ann") as session:
+        async with session.turn("hello"):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert said(session) == [("hello", False)]
+
+
+@pytest.mark.parametrize("around", [lambda flow: flow, Latest, lambda flow: Latest(Latest(flow))])
+async def test_an_answer_of_which_all_that_there_was_has_been_taken_is_cut_where_it_was_ended(around, autojump_clock):
+    async with around(Answers(pause_s=10)).open() as service, service.session("ann") as session:
+        async with session.live() as turn:
+            await turn.send("hello")
+            while (await anext(turn)).type != "text":
+                pass
+    assert said(session) == [("hello", False), ("it says", True)]
+
+
+@pytest.mark.parametrize("around", [lambda flow: flow, Latest])
+async def test_an_answer_that_failed_is_remembered_as_cut(around, autojump_clock, caplog):
+    @module
+    async def answers(text: str, turn: Turn) -> AsyncIterator[str]:
+        turn.remember(text)
+        yield "it was"
+        raise ValueError
+
+    async with around(answers).open() as service, service.session("ann") as session:
+        assert [event.type async for event in session.turn("hello")][-2:] == ["error", "turn.ended"]
+    assert said(session) == [("hello", False), ("it was", True)]

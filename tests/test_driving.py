@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trio
 
 from ezflow import Inbox, Module, Outbox, Turn, TurnFailed, module
 from ezflow.channels import channel
@@ -50,6 +51,22 @@ async def test_what_a_generator_asks_of_another_is_known_to_trio():
     assert known == [before.firstiter] * 2
     assert before.firstiter is not None
     assert sys.get_asyncgen_hooks() == before
+
+
+async def test_a_generator_without_end_lets_others_run():
+    @module
+    async def endless(item: int) -> AsyncIterator[int]:
+        while True:
+            yield item
+
+    async def cancel(scope: trio.CancelScope) -> None:
+        await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel, nursery.cancel_scope)
+        await endless.collect([1])
+    assert nursery.cancel_scope.cancelled_caught
 
 
 async def test_a_process_may_give_an_iterator_of_its_own():

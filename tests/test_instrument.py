@@ -84,7 +84,7 @@ async def test_one_stage_reports_each_step_in_order(autojump_clock):
 
 async def test_all_hooks_fire(autojump_clock):
     recorder = await observe(Latest(FakeLLM("a", 1.0)) >> Pause(0.0), "x", "y")
-    assert {call[0] for call in recorder.calls} == set(HOOKS)
+    assert {call[0] for call in recorder.calls} == set(HOOKS) - {"asked"}  # which a server alone does
     assert ("run_ended", 1, True) in recorder.calls
     assert ("run_ended", 2, False) in recorder.calls
 
@@ -214,7 +214,7 @@ async def test_a_function_takes_all_at_once_and_each_item_is_reported():
         return text
 
     await same.collect(["a", "b", "c"], instruments=(recorder,), capacity=16)
-    assert recorder.calls == [
+    assert [call for call in recorder.calls if call[0] != "joined"] == [
         ("turn_started",),
         ("stage_started", "same"),
         ("waits_for_input", "same"),

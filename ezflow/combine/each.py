@@ -14,7 +14,7 @@ from ..flow import Flow, cut, size
 from ..items import Audio
 from ..turn import Entered, Turn
 
-__all__ = ["Counting", "each", "once", "stage_errors"]
+__all__ = ["Counting", "each", "entered", "once", "stage_errors"]
 
 
 async def each(
@@ -34,11 +34,17 @@ async def each(
 
 async def once(flow: Flow[Any, Any], item: Any, outbox: Outbox[Any], turn: Turn) -> None:
     """Run the flow on this one item, from the stage it is for; `outbox` stays open for the next."""
-    if isinstance(item, Entered):
-        entered = cut(flow, item.index, size(flow))
-        assert entered is not None
-        flow, item = entered, item.item
+    flow, item = entered(flow, item)
     await flow.run(Single(item), outbox.clone(), turn)
+
+
+def entered(flow: Flow[Any, Any], item: Any) -> tuple[Flow[Any, Any], Any]:
+    """What of the flow an item runs through, and the item itself."""
+    if not isinstance(item, Entered):
+        return flow, item
+    rest = cut(flow, item.index, size(flow))
+    assert rest is not None
+    return rest, item.item
 
 
 class Counting:
@@ -48,11 +54,13 @@ class Counting:
     it has to ask here, or it would go on.
     """
 
-    __slots__ = ("_hearing", "_outbox", "begun", "gone")
+    __slots__ = ("_hearing", "_hint", "_offer", "_outbox", "begun", "gone")
 
     def __init__(self, outbox: Outbox[Any], hearing: Hearing | None = None) -> None:
         self._outbox = outbox
         self._hearing = hearing
+        self._offer: Callable[[object], bool] | None = getattr(outbox, "offer", None)
+        self._hint: Callable[[Note], bool] | None = getattr(hearing, "hint", None)
         self.begun = False
         self.gone = False
 
@@ -64,11 +72,27 @@ class Counting:
             self.gone = True
             raise
 
+    def offer(self, item: object) -> bool:
+        """Give an item if that needs no waiting."""
+        try:
+            given = self._offer is not None and self._offer(item)
+        except ReceiverGone:
+            self.gone = True
+            raise
+        self.begun = self.begun or given
+        return given
+
     async def put(self, note: Note) -> None:
         """Pass a reply on. Words and sound count as an output: to repeat them would be heard."""
         assert self._hearing is not None
         self.begun = self.begun or isinstance(note.item, str | Audio)
         await self._hearing.put(note)
+
+    def hint(self, note: Note) -> bool:
+        """Pass a reply on if that needs no waiting."""
+        given = self._hint is not None and self._hint(note)
+        self.begun = self.begun or (given and isinstance(note.item, str | Audio))
+        return given
 
     def clone(self) -> Counting:
         return self  # it counts for all of one item's run, and its owner closes what is behind it

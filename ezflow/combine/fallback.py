@@ -12,6 +12,7 @@ import attrs
 
 from ..channels import Inbox, Outbox
 from ..flow import Flow, as_flow
+from ..logs import failed
 from ..turn import Turn
 from .around import Choice
 from .each import Counting, each, once, stage_errors
@@ -30,7 +31,7 @@ def fallback(first: Flow[A, B], *others: Flow[A, B]) -> Flow[A, B]:
     """For each item, the first of the flows that does not fail before its first output.
 
     A flow that fails after its first output fails the turn: the client has begun to hear it. Each failure that
-    is answered by the next flow is logged with its traceback; if all fail, the last one's error counts.
+    is answered by the next flow is logged; if all fail, the last one's error counts.
     """
     return Fallback(tuple(as_flow(flow) for flow in (first, *others)))
 
@@ -52,5 +53,5 @@ class Fallback(Choice[In, Out]):
                 if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
-                log.warning("%r failed; falling back to the next flow", part, exc_info=error)
+                failed(log, error, "%r failed; falling back to the next flow", part, level=logging.WARNING)
         await once(last, item, outbox, turn)

@@ -59,5 +59,6 @@ class Latest(Around[In, Out]):
         try:
             with run.scope:
                 await once(self.flow, item, outbox, turn)
+                run.ran_out = True
         finally:
             run.left.set()

@@ -14,6 +14,7 @@ import trio
 from ..channels import Inbox, Outbox, ReceiverGone
 from ..ear import Note
 from ..flow import Flow, as_flow
+from ..logs import failed
 from ..turn import Turn
 from .around import Choice
 from .each import each, once, stage_errors
@@ -85,7 +86,7 @@ class _Runner:
             if self.won or stage_errors(error) is None:
                 raise
             self.failure = error
-            log.warning("%r is out of the race", flow, exc_info=error)
+            failed(log, error, "%r is out of the race", flow, level=logging.WARNING)
         finally:
             self.done = True
             self._settle()

@@ -13,6 +13,7 @@ import trio
 
 from ..channels import Inbox, Outbox
 from ..flow import Flow
+from ..logs import failed
 from ..turn import Turn
 from .around import Around, number
 from .each import Counting, each, once, stage_errors
@@ -31,7 +32,7 @@ def retry(flow: Flow[A, B], attempts: int, wait_s: float = 0.1) -> Flow[A, B]:
     """Run each item up to `attempts` times, until it does not fail before its first output.
 
     Between attempts it waits `wait_s`, twice as long each time. After the first output nothing is tried again:
-    the client would hear it twice. The last attempt's error counts; the others are logged with their traceback.
+    the client would hear it twice. The last attempt's error counts; the others are logged.
     Raises: ValueError for fewer than one attempt.
     """
     return Retry(flow, attempts, wait_s)
@@ -56,6 +57,7 @@ class Retry(Around[In, Out]):
                 if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
-                log.warning("%r failed, attempt %d of %d", self.flow, nth, self.attempts, exc_info=error)
+                what = ("%r failed, attempt %d of %d", self.flow, nth, self.attempts)
+                failed(log, error, *what, level=logging.WARNING)
             await trio.sleep(self.wait_s * 2 ** (nth - 1))
         await once(self.flow, item, outbox, turn)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from ..flow import Flow
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .tokens import Token
 
 __all__ = ["serve"]
 
@@ -28,4 +33,20 @@ def serve(
     from .config import Settings
     from .run import run
 
-    trio.run(run, flows, Settings(host=host, port=port, **settings))
+    named = {"": flows} if isinstance(flows, Flow) else dict(flows)
+    made = Settings(host=host, port=port, **settings)
+    with _logging(named, made, settings.get("tokens", ())):
+        trio.run(run, flows, made)
+
+
+def _logging(
+    flows: Mapping[str, Flow[Any, Any]], settings: Settings, tokens: Iterable[Token | str]
+) -> AbstractContextManager[None]:
+    """The log as it was asked for, if it was."""
+    if settings.log_format is None and settings.log_level is None:
+        return nullcontext()
+    from ..rendering import rendered
+    from .secrets import secrets_of
+
+    secrets = secrets_of(flows, tokens)
+    return rendered(settings.log_format or "console", settings.log_level or "warning", secrets=secrets)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import trio
-from quart import Response
+from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import RequestRedirect
 
+from ..instrument import Instrument
 from ..observe.status import Statuses
 from ..service import Service
+from .asgi import HTTPConnection, WebSocketConnection
 from .config import Settings
 from .describe import describe, flow_description
 from .edges import Edges
 from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
+from .history import history
 from .playground import playground
 from .replies import REFUSED, answer, refusal, status_of
-from .socket import socket
+from .socket import Departures, socket
 from .turns import turns
 from .watch import Watch, watch
 
@@ -36,20 +39,24 @@ def create_app(
     """The ASGI application over opened services: each under its name, the first also without a prefix.
 
     When `stopping` is set, open sockets are closed, and new turns refused. `nursery`: where it asks the modules
-    for their health. `seen`: what watches it.
+    for their health, and looks after its sockets until `stopping` is set. `seen`: what watches it.
     """
     app = QuartTrio("ezflow", static_folder=None)
+    app.asgi_http_class = HTTPConnection
+    app.asgi_websocket_class = WebSocketConnection
     app.url_map.merge_slashes = False
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["MAX_CONTENT_LENGTH"] = None  # `max_body` is the limit
     edges = Edges(app, settings, stopping)
+    _tell_of_requests(app, settings.instruments)
     probes = Probes(services.values(), settings.probe_s, nursery)
+    departures = Departures(settings.quiet_s, stopping, nursery)
     first = next(iter(services))
     for name, service in services.items():
         description = flow_description(service, name, services)
-        own = (turns(service, settings, edges), describe(description))
+        own = (turns(service, settings, edges), history(service.sessions.memory, edges), describe(description))
         others = (ezpipe(service, settings, edges, probes), *module_routes(service, settings, edges))
-        live = socket(service, description, settings, edges, stopping)
+        live = socket(service, description, edges, departures)
         for prefix in {f"/{name}" if name else "", "" if name == first else f"/{name}"}:
             for routes in own:
                 edges.register(routes, prefix, "own")
@@ -86,3 +93,19 @@ def create_app(
         return answer({"detail": message} if edges.audience == "ezpipe" else body, error.code or 500, **headers)
 
     return app
+
+
+def _tell_of_requests(app: QuartTrio, instruments: Sequence[Instrument]) -> None:
+    """Tell those that want to know of each request and handshake, in its task."""
+    asked = [each.asked for each in instruments if type(each).asked is not Instrument.asked]
+    if not asked:
+        return
+
+    async def tell() -> None:
+        found = request if has_request_context() else websocket
+        headers = {name.lower(): value for name, value in found.headers.items()}
+        for instrument_asked in asked:
+            instrument_asked(headers)
+
+    app.before_request(tell)
+    app.before_websocket(tell)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import attrs
 
 from ..errors import SettingsError
+from ..logs import FORMATS, LEVELS
 from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
@@ -55,6 +56,23 @@ def _written(given: Any) -> Any:
     return [str(one) if isinstance(one, ipaddress.IPv4Network | ipaddress.IPv6Network) else one for one in given]
 
 
+def _one_of(names: tuple[str, ...]) -> Any:
+    """A validator. Raises: SettingsError for what is neither None nor among the names."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and value not in names:
+            raise SettingsError(f"{field.name}={value!r} was given, but one of {', '.join(names)} is needed.")
+
+    return check
+
+
+def _collector(_: object, __: attrs.Attribute[Any], value: Any) -> None:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    is_url = parts is not None and parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    if value not in (None, "off") and not is_url:
+        raise SettingsError('traces: the URL of a collector is needed, as in http://127.0.0.1:4318, or "off".')
+
+
 @attrs.frozen(kw_only=True)
 class Settings(Limits):
     """A server's settings, the limits of its services among them (`ezflow.service.Limits`).
@@ -69,15 +87,21 @@ class Settings(Limits):
 
     How much: `max_body`: bytes of a request's body; `max_message`: of a WebSocket message. `max_sessions`: users at
     once, each with `max_holders` requests and sockets. `rate_per_s`, `rate_burst`: requests of one user.
-    `turn_s`: how long a turn may take (a live turn: be silent on both sides). `idle_s`: how long a user's history is
-    kept after the last request. `quiet_s`: how long a socket without a turn may send nothing. `grace_s`: how long
-    running turns may go on after SIGTERM. `probe_s`: how long a module's health probe may take.
+    `turn_s`: how long a turn may take (a live turn: be silent on both sides). `idle_s`: how long a user's session is
+    kept after the last request, and, without a `store`, its history. `quiet_s`: how long a socket without a turn may
+    send nothing. `grace_s`: how long running turns may go on after SIGTERM. `probe_s`: how long a module's health
+    probe may take.
 
     `metrics`: is there `/metrics` for Prometheus (extra `observe`)? Then turns and stages are observed, which costs
     some per cent. `block_s`: what holds up the event loop for longer is named in the log; 0 for never.
 
     `instruments`: what observes its turns. `playground`: is there a page at `/` to try the flows on? `greeting`: what
     `POST /awake` says. `request`: the body of `POST /input`, an attrs class that derives from `EZPipeRequest`.
+
+    `log_format` ("console" or "json") and `log_level` ("debug", "info", "warning", "error"): with either, `serve`
+    renders all log records of the process; with neither it leaves them to the program's own logging. `traces`: the
+    URL of the collector that is sent a trace of each turn (OTLP/HTTP), or "off"; by default what the environment says
+    (`OTEL_EXPORTER_OTLP_ENDPOINT`). `trace_users`: spans tell whose turn it is.
     """
 
     host: str = "127.0.0.1"
@@ -101,6 +125,12 @@ class Settings(Limits):
     playground: bool = True
     greeting: str = "Hello! How can I help you?"
     request: type[EZPipeRequest] = EZPipeRequest
+    log_format: Literal["console", "json"] | None = attrs.field(default=None, validator=_one_of(FORMATS))
+    log_level: Literal["debug", "info", "warning", "error"] | None = attrs.field(
+        default=None, validator=_one_of(LEVELS)
+    )
+    traces: str | None = attrs.field(default=None, validator=_collector)
+    trace_users: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.port > 65535:

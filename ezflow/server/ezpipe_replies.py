@@ -73,6 +73,7 @@ class Replies:
         self._responses: dict[str | None, str] = {}
         self._response = ""  # of the stage that spoke last
         self._understood = ""
+        self._failed = False  # has an error been told?
 
     async def lines(self, events: Iterable[Event]) -> list[bytes]:
         """What these events are for the client."""
@@ -91,10 +92,12 @@ class Replies:
         if event.type == "transcript":
             self._understood = item.text
         elif event.error is not None:
+            self._failed = True
             return [error_line(event.stage, event.error.name, event.error.message)]
         elif event.type == "turn.ended":
-            late = [error_line(None, "Timeout", f"no end after {event.t:.0f} s")] if event.reason == "timeout" else []
-            return [*late, self._text(is_end=True)]
+            if event.reason == "timeout" and not self._failed:
+                return [error_line(None, "Timeout", f"no end after {event.t:.0f} s"), self._text(is_end=True)]
+            return [self._text(is_end=True)]
         elif item is not None:
             for key in self._ids:
                 if isinstance(found := getattr(item, key, None), str):

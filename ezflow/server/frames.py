@@ -13,7 +13,7 @@ from ..convert import structure
 from ..errors import EntryError, InputError, ItemTypeError
 from ..events import Event
 from ..items import Audio
-from .encode import as_dict, encode_line, encoder
+from .encode import encode_line, encode_sound, encoder
 from .replies import BadRequest
 
 __all__ = ["PONG", "End", "Format", "Frame", "Input", "Inputs", "Interrupt", "Ping", "Played", "Start"]
@@ -120,10 +120,7 @@ def event_frames(event: Event) -> tuple[str | bytes, ...]:
     sound = event.item
     if event.type != "audio" or not isinstance(sound, Audio):
         return (encode_line(event)[:-1].decode(),)
-    record = as_dict(attrs.evolve(event, item=attrs.evolve(sound, pcm=b"")))
-    del record["data"]
-    record |= {"samples": sound.samples, "bytes": len(sound.pcm)}
-    return encoder.encode(record).decode(), sound.pcm
+    return encode_sound(event, sound).decode(), sound.pcm
 
 
 class Inputs:

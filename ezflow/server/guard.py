@@ -6,45 +6,44 @@ to a reverse proxy; each wait for the client has a deadline, but to a response i
 listens, it may send its next requests, of up to 64 KiB; it is read from all the time, so that its leaving is seen.
 A WebSocket ends with a close frame that says why, and in a way that lets the client read it.
 
-Nothing in hypercorn is replaced: two of its functions are copied, each with one global name of its own, the
-rest are subclasses. What they override is private, so hypercorn is pinned exactly. tests/server/test_guard.py
-shows each defect beside its cure, and that a plain server in the same process is as it was
-(`test_a_plain_server_beside_a_guarded_one_still_speaks_http2`).
+Nothing in hypercorn is replaced: two of its functions are copied, each with global names of its own, the
+rest are subclasses (those of its protocols, in protocols.py). What they override is private, so hypercorn is
+pinned exactly. tests/server/test_guard.py shows each defect beside its cure, and that a plain server in the
+same process is as it was (`test_a_plain_server_beside_a_guarded_one_still_speaks_http2`).
 
-Source: hypercorn 0.18.0, trio/{run,tcp_server,task_group}.py and protocol/{h11,ws_stream}.py.
+Source: hypercorn 0.18.0, trio/{run,tcp_server,task_group,worker_context}.py.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from math import inf
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
+from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.trio.run import worker_serve
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
-from wsproto.events import CloseConnection, Message, Ping
-from wsproto.frame_protocol import CloseReason
+
+from ..channels import breathe
+from .protocols import HTTP11, WebSocket, with_names
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ASGISendEvent, Scope
 
-__all__ = ["GuardedConfig", "GuardedServer", "serve"]
+__all__ = ["GuardedConfig", "GuardedContext", "GuardedServer", "serve"]
 
 log = logging.getLogger("ezflow.server")
 
@@ -52,6 +51,8 @@ log = logging.getLogger("ezflow.server")
 PIECE_BYTES = 64 * 1024
 # What a client may send ahead of a response's end: it is held until then, and who sends more is cut off.
 AHEAD_BYTES = 64 * 1024
+# Of so many parts of an interval, each pings its share of the WebSockets.
+PING_ROUNDS = 16
 # How long an application may go on once its client has left, or has its whole response.
 DISCONNECT_PATIENCE_S = 1.0
 # How long a closed WebSocket is read from, for nothing: with unread bytes in its buffer TCP would reset the
@@ -101,101 +102,57 @@ async def serve(
     Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
     options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}
-    await with_names(worker_serve, TCPServer=GuardedServer)(ASGIWrapper(app), config, **options)
+    context = GuardedContext(config)
+    worker = with_names(worker_serve, TCPServer=GuardedServer, WorkerContext=lambda _: context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.ping)
+        await worker(ASGIWrapper(app), config, **options)
+        nursery.cancel_scope.cancel()
 
 
-def with_names(function: Callable[..., Any], **names: type) -> Callable[..., Any]:
-    """A copy of a function of hypercorn's for which these global names mean other classes."""
-    original = cast("FunctionType", function)
-    return FunctionType(original.__code__, {**original.__globals__, **names})
+class Terminated(EventWrapper):
+    """The server's shutdown, which ends the connections that wait for a request."""
+
+    def __init__(self, connections: Iterable[GuardedServer]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    async def set(self) -> None:
+        await super().set()
+        for connection in self._connections:
+            connection.end_if_idle()
 
 
-class Requests(h11.Connection):
-    """Reads requests; what comes ahead of a response's end waits here, and hypercorn does not wait for it."""
+class GuardedContext(WorkerContext):
+    """The connections of one server. What it does for them all takes a task less in each."""
 
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next event; "more data is needed" until the response has ended, and after the last request."""
-        if self.their_state is h11.MUST_CLOSE:
-            return h11.NEED_DATA  # bytes after `Connection: close` are no request, nor a fault of the one before
-        while self.their_state is h11.IDLE and self.trailing_data[0].startswith(b"\r\n"):
-            self._receive_buffer.maybe_extract_at_most(2)  # an empty line before a request, as RFC 9112 2.2 has it
-        event = super().next_event()
-        if isinstance(event, h11.Request) and not _is_target(event.target):
-            raise h11.RemoteProtocolError("the request target is neither a path nor a URL")
-        return h11.NEED_DATA if event is h11.PAUSED else event
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.max_requests)
+        self._interval_s = config.websocket_ping_interval or inf
+        self._due: dict[GuardedServer, float] = {}  # in order: the interval is the same for all
+        self._some = trio.Event()
+        self.terminated = Terminated(self._due)
 
+    def add(self, connection: GuardedServer) -> None:
+        """Care for a connection, until it is discarded."""
+        self._due[connection] = trio.current_time() + self._interval_s
+        self._some.set()
 
-def _is_target(target: bytes) -> bool:
-    """Is it one that Quart can read? Another would be answered by a traceback in the log."""
-    try:
-        return urlsplit(target).scheme in (b"http", b"https") or target.startswith(b"/")
-    except ValueError:
-        return False
+    def discard(self, connection: GuardedServer) -> None:
+        self._due.pop(connection, None)
 
-
-class WebSocket(WSStream):
-    """Ends with the close code that is due.
-
-    Of a client that breaks the protocol hypercorn just drops the connection, and that of one whose message is
-    too big it keeps, and stores what follows.
-    """
-
-    async def _handle_events(self) -> None:
-        assert self.app_put is not None
-        for event in self.connection.events():
-            if isinstance(event, Message):
-                try:
-                    self.buffer.extend(event)
-                except FrameTooLargeError:
-                    await self._end(CloseConnection(code=CloseReason.MESSAGE_TOO_BIG))
-                    return
-                if event.message_finished:
-                    await self.app_put(self.buffer.to_message())
-                    self.buffer.clear()
-            elif isinstance(event, Ping):
-                await self._send_wsproto_event(event.response())
-            elif isinstance(event, CloseConnection):
-                await self._end(event)
-
-    async def _end(self, close: CloseConnection) -> None:
-        """Send the close frame, be it wsproto's verdict or the client's own given back; none goes out twice."""
-        await self._send_wsproto_event(close)
-        await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-class HTTP11(H11Protocol):
-    """HTTP/1.1 and WebSocket, and nothing else that a client may propose."""
-
-    _start_stream = with_names(H11Protocol._create_stream, WSStream=WebSocket)
-
-    def __init__(self, app: AppWrapper, config: Config, *others: Any) -> None:
-        super().__init__(app, config, *others)
-        self.connection = Requests(h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size)
-        self._parsing = trio.Lock()
-
-    async def handle(self, event: Event) -> None:
-        """Take what the client sent, or its leaving."""
-        if isinstance(event, RawData):
-            async with self._parsing:
-                await super().handle(event)
-        else:
-            await super().handle(event)
-
-    async def resume(self) -> None:
-        """Go on to what the client sent ahead of the response that has just ended."""
-        async with self._parsing:
-            await self._handle_events()
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Leave every request to HTTP/1.1: hypercorn answers `Upgrade: h2c` and `PRI *` with HTTP/2."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        """Hide permessage-deflate, with which a frame dropped by a cancelled send spoils every later one."""
-        kept = [header for header in request.headers if header[0] != b"sec-websocket-extensions"]
-        if len(kept) < len(request.headers):
-            method, target, version = request.method, request.target, request.http_version
-            request = h11.Request(method=method, headers=kept, target=target, http_version=version)
-        await self._start_stream(request)
+    async def ping(self) -> None:
+        """Ping each WebSocket once an interval, several at a time: to wake up for each costs more than a ping."""
+        while True:
+            while not self._due:
+                self._some = trio.Event()
+                await self._some.wait()
+            await trio.sleep_until(next(iter(self._due.values())) + self._interval_s / PING_ROUNDS)
+            now = trio.current_time()
+            for connection in [connection for connection, due in self._due.items() if due <= now]:
+                self.discard(connection)
+                self.add(connection)
+                connection.ping()
 
 
 class Applications(TaskGroup):
@@ -206,20 +163,6 @@ class Applications(TaskGroup):
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._pings = trio.CancelScope()
-
-    def spawn(self, func: Callable[..., Any], *args: Any) -> None:
-        """Start a task of the connection's own; hypercorn's pings sleep on after the end of what they ping."""
-
-        async def ping() -> None:
-            with self._pings:
-                await func(*args)
-
-        pings = getattr(func, "__func__", None) is WSStream._send_pings
-        super().spawn(*((ping,) if pings else (func, *args)))
-
-    def end_pings(self) -> None:
-        self._pings.cancel()
 
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Scope, send: Callable[[ASGISendEvent | None], Any]
@@ -248,22 +191,34 @@ class Applications(TaskGroup):
 class GuardedServer(TCPServer):
     """One connection, from its handshake to its end; trio.serve_listeners closes the stream after it."""
 
-    _writing: trio.CancelScope | None = None
+    context: GuardedContext
+    _writes = 0
+    _is_idle = False
     _head_begun = False
     _left = False  # the client has: an application that ends its response later begins no time of idleness
+
+    def __init__(self, *others: Any) -> None:
+        super().__init__(*others)
+        del self.idle_task  # its part is that of the reader's deadline
 
     async def run(self) -> None:
         """Serve it; an exception is logged and goes no further."""
         self._limits = cast("GuardedConfig", self.config)
         self._reading = trio.CancelScope()
         try:
-            async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
-                nursery.start_soon(self._end_write_when_cancelled)
-                await self._serve_stream()
-                self._scope.cancel()
+            await self._serve_stream()
         except* Exception as faults:
             log.error("One connection failed; the others go on.", exc_info=faults)
+
+    def end_if_idle(self) -> None:
+        """End it if it waits for a request."""
+        if self._is_idle:
+            self._reading.cancel()
+
+    def ping(self) -> None:
+        """Ping the client if it has a WebSocket, as soon as it takes what was sent before."""
+        if isinstance(stream := self._http.stream, WebSocket):
+            self._task_group.spawn(stream.ping)
 
     async def _serve_stream(self) -> None:
         stream = cast("trio.SSLStream[trio.SocketStream] | trio.SocketStream", self.stream)
@@ -271,6 +226,7 @@ class GuardedServer(TCPServer):
             if tls := isinstance(stream, trio.SSLStream):
                 with trio.fail_after(self.config.ssl_handshake_timeout):
                     await stream.do_handshake()
+            self._plain = stream if os.name == "posix" and isinstance(stream, trio.SocketStream) else None
             self._transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
             socket = self._transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
@@ -278,16 +234,19 @@ class GuardedServer(TCPServer):
         except (trio.BrokenResourceError, trio.TooSlowError, OSError):
             return  # it speaks no TLS, or has left
         async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
             self._task_group = tasks = Applications(nursery)
             where = (ConnectionState(self.state), tls, client, server)
             self._http = HTTP11(self.app, self.config, self.context, tasks, *where, self.protocol_send)
-            await self.idle_task.restart(tasks, self._idle_timeout)
-            with self._reading:
-                await self._read_data()
-            await self._http.handle(Closed())
+            self._await_request(self._limits.keep_alive_timeout)
+            self.context.add(self)
+            try:
+                with self._reading:
+                    await self._read_data()
+            finally:
+                self.context.discard(self)
             self._left = True
-            tasks.end_pings()
-            await self.idle_task.stop()
+            await self._http.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for: write, close, begin or end a time of idleness."""
@@ -301,25 +260,66 @@ class GuardedServer(TCPServer):
             await self._http.handle(event)
         elif isinstance(event, Updated):
             self._head_begun = False
-            # Shielded, since Quart cancels an application that ends its response, and this is its doing.
-            with trio.CancelScope(shield=True):
-                await self.idle_task.stop()
-                if event.idle and not self._left:
-                    await self.idle_task.restart(self._task_group, self._idle_timeout)
-                    self._task_group.spawn(self._resume)
+            self._is_idle = False
+            self._reading.deadline = inf
+            if event.idle and not self._left:
+                self._await_request(self._limits.keep_alive_timeout)
+                self._task_group.spawn(self._resume)
+
+    def _await_request(self, limit_s: float) -> None:
+        """End the connection unless a whole request head comes within that time, and before a shutdown."""
+        self._reading.deadline = trio.current_time() + limit_s
+        self._is_idle = True
+        if self.context.terminated.is_set():
+            self._reading.cancel()
 
     async def _write(self, data: bytes) -> None:
-        """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame."""
-        async with self.send_lock:
-            if self._scope.cancel_called:
+        """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame.
+
+        What the socket takes at once costs no trip through the scheduler; what it does not is written by a task
+        of the connection's own, which ends with the connection, and not with the caller.
+        """
+        self._writes += 1
+        await breathe(self._writes)
+        rest: bytes | memoryview = data
+        if self.send_lock.locked():
+            await self.send_lock.acquire()
+        else:
+            if not (rest := self._write_now(data)):
                 return
-            gone = suppress(trio.BrokenResourceError, trio.ClosedResourceError)
-            with trio.CancelScope(shield=True) as self._writing, gone:
+            self.send_lock.acquire_nowait()
+        try:
+            written = trio.Event()
+            self._task_group.spawn(self._write_rest, rest, written)
+            with trio.CancelScope(shield=True):
+                await written.wait()
+        finally:
+            self.send_lock.release()
+
+    def _write_now(self, data: bytes) -> bytes | memoryview:
+        """What the socket does not take at once; all of it where that is not to be known."""
+        if not data or self._scope.cancel_called:
+            return b""
+        if self._plain is None:
+            return data
+        try:
+            taken = os.write(self._plain.socket.fileno(), data)
+        except OSError:  # it takes nothing now, or is broken or closed, as `send_all` will find
+            return data
+        return memoryview(data)[taken:] if taken < len(data) else b""
+
+    async def _write_rest(self, data: bytes | memoryview, written: trio.Event) -> None:
+        whole = False
+        try:
+            with trio.CancelScope() as limit, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 for start in range(0, len(data), PIECE_BYTES):
-                    self._writing.deadline = trio.current_time() + self._limits.write_timeout_s
+                    limit.deadline = trio.current_time() + self._limits.write_timeout_s
                     await self.stream.send_all(data[start : start + PIECE_BYTES])
-                return
-            self._scope.cancel()
+                whole = True
+        finally:
+            if not whole:
+                self._scope.cancel()
+            written.set()
 
     async def _linger(self) -> None:
         """Say no more, and give the client, which is read from until then, a while to end the connection."""
@@ -328,47 +328,35 @@ class GuardedServer(TCPServer):
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._transport.send_eof()
 
-    async def _end_write_when_cancelled(self) -> None:
-        """When the connection is cancelled, as at the end of a shutdown, cancel its shielded write."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            self._scope.cancel()
-            if self._writing is not None:
-                self._writing.cancel()
-
     async def _read_data(self) -> None:
         while True:
-            try:
-                with trio.fail_after(self._patience()):
-                    data = bytes(await self.stream.receive_some(MAX_RECV))
-            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+            data: bytes | bytearray = b""
+            with trio.CancelScope(deadline=trio.current_time() + self._patience()) as silence:
+                try:
+                    data = await self.stream.receive_some(MAX_RECV)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    return
+            if silence.cancelled_caught:
                 return
-            await self._http.handle(RawData(data))
+            await self._http.handle(RawData(bytes(data)))
             if data == b"" or len(self._http.connection.trailing_data[0]) > AHEAD_BYTES:
                 return
-            await self._time_head()
+            self._time_head()
 
     async def _resume(self) -> None:
         await self._http.resume()
-        await self._time_head()
+        self._time_head()
 
-    async def _time_head(self) -> None:
+    def _time_head(self) -> None:
         connection = self._http.connection
         in_head = connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
         if in_head and not self._head_begun:
             self._head_begun = True
-            await self.idle_task.restart(self._task_group, self._idle_timeout)
+            self._await_request(self._limits.head_timeout_s)
 
     def _patience(self) -> float:
-        """How long the client may be silent; the idle task watches over request heads."""
+        """How long the client may be silent, but for between requests and amid their heads."""
         connection = self._http.connection
         if isinstance(connection, H11WSConnection):
             return 2 * (self.config.websocket_ping_interval or inf)
         return self._limits.body_timeout_s if connection.their_state is h11.SEND_BODY else inf
-
-    async def _idle_timeout(self) -> None:
-        limit = self._limits.head_timeout_s if self._head_begun else self._limits.keep_alive_timeout
-        with trio.move_on_after(limit):
-            await self.context.terminated.wait()
-        await trio.aclose_forcefully(self.stream)

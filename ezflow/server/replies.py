@@ -9,7 +9,16 @@ import msgspec
 from quart import Response, request
 
 from ..convert import structure
-from ..errors import EntryError, InputError, ItemTypeError, SessionBusy, SessionsFull, StageStuck, TurnClosedError
+from ..errors import (
+    EntryError,
+    InputError,
+    ItemTypeError,
+    SessionBusy,
+    SessionsFull,
+    StageStuck,
+    StoreError,
+    TurnClosedError,
+)
 from .encode import encoder
 
 __all__ = ["REFUSED", "BadRequest", "Forbidden", "Refused", "ShuttingDown", "TooManyRequests", "Unauthorized"]
@@ -73,7 +82,8 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
 
 
 # What is the request's own fault, or the moment's: everything else is ours, and answered 500.
-REFUSED = (Refused, InputError, EntryError, ItemTypeError, SessionBusy, SessionsFull, StageStuck, TurnClosedError)
+UNFIT = (InputError, EntryError, ItemTypeError)
+REFUSED = (Refused, *UNFIT, SessionBusy, SessionsFull, StageStuck, StoreError, TurnClosedError)
 
 
 def refusal(error: Exception) -> Response:
@@ -90,7 +100,7 @@ def status_of(error: BaseException) -> int:
     """The status that goes with one of REFUSED."""
     if isinstance(error, Refused):
         return error.status
-    if isinstance(error, InputError | EntryError | ItemTypeError):
+    if isinstance(error, UNFIT):
         return 422
     return 429 if isinstance(error, SessionBusy) else 503
 

@@ -1,10 +1,11 @@
 """`WS /ws?user=ann`: live turns over a socket, sound as binary frames in both directions.
 
-Four tasks serve a socket. One reads every frame; one writes, and nothing else writes, so that no write is ever
-cut short by the end of a turn; one performs the live turns, each after the one before; one hands what the client
-feeds to the turn. Between the reader and a busy turn stand INPUT_FRAMES frames or INPUT_BYTES: until they are
-full, `interrupt`, `start` and `ping` are seen at once. Then the reader stops reading, and TCP tells the client.
-A client that does not read what it is sent holds up its own turn, and nobody else's.
+One task serves an idle socket: it reads every frame. The first `start` begins a second, which performs the live turns,
+each after the one before; with each turn comes one that hands it what the client feeds. Each of them says itself what
+it has to say, one at a time, and a send is never cut short by the end of a turn. Between the reader and a busy turn
+stand INPUT_FRAMES frames or INPUT_BYTES: until they are full, `interrupt`, `start` and `ping` are seen at once. Then
+the reader stops reading, and TCP tells the client. A client that does not read what it is sent holds up its own turn,
+and nobody else's. One task more, for all sockets, knows when each of them has to be left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 import trio
@@ -26,30 +28,28 @@ from ..request import entry_index
 from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads
-from .config import Settings
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
 from .replies import REFUSED, BadRequest, Refused, TooManyRequests, status_of
 
-__all__ = ["socket"]
+__all__ = ["Departures", "socket"]
 
 log = logging.getLogger("ezflow.server")
 
 SUBPROTOCOL = "ezflow.v1"
 USER_CHARS = 256
-# Small, since what is here can no longer be dropped when the reply is interrupted.
-OUT_FRAMES = 4
 # `start` frames that wait for the turn before them to end.
 STARTS = 4
+# How often in `quiet_s` it is looked for sockets that have been quiet for so long.
+LOOKS = 8
+STOPPING = "the server is shutting down"
 # How long the end of a turn, and what there is to say of it, may keep a socket open that is to be closed.
 LAST_WORDS_S = 1.0
 
 
-def socket(
-    service: Service, description: Mapping[str, Any], settings: Settings, edges: Edges, stopping: trio.Event
-) -> Blueprint:
-    """The WebSocket route of a flow. When `stopping` is set, every socket is closed with 1001."""
+def socket(service: Service, description: Mapping[str, Any], edges: Edges, departures: Departures) -> Blueprint:
+    """The WebSocket route of a flow."""
     routes = Blueprint("socket", __name__)
 
     @routes.websocket("/ws")
@@ -63,7 +63,7 @@ def socket(
             edges.refused[error.status] += 1
             await websocket.close(1013 if isinstance(error, TooManyRequests) else 1008, _reason(error))
         else:
-            await _serve(service, description, user, settings.quiet_s, edges, stopping)
+            await _serve(service, description, user, edges, departures)
 
     return routes
 
@@ -82,28 +82,16 @@ def _reason(error: BaseException) -> str:
 
 
 async def _serve(
-    service: Service,
-    description: Mapping[str, Any],
-    user: str,
-    quiet_s: float,
-    edges: Edges,
-    stopping: trio.Event,
+    service: Service, description: Mapping[str, Any], user: str, edges: Edges, departures: Departures
 ) -> None:
     try:
         async with service.session(user) as session, trio.open_nursery() as nursery:
-            conversation = Conversation(service, description, session, edges)
-            nursery.start_soon(conversation.write)
-            nursery.start_soon(conversation.perform)
-            nursery.start_soon(conversation.read)
-            nursery.start_soon(conversation.forsake_after, quiet_s)
-            nursery.start_soon(conversation.leave_when, stopping)
-            await conversation.left.wait()
-            await conversation.finish()
-            if stopping.is_set():
-                await websocket.close(1001, "the server is shutting down")
-            else:
-                await websocket.close(1000, f"nothing was sent for {quiet_s:g} s")
-            nursery.cancel_scope.cancel()
+            conversation = Conversation(service, description, session, edges, nursery)
+            departures.add(conversation)
+            try:
+                await conversation.read()
+            finally:
+                departures.discard(conversation)
     except* (SessionsFull, SessionBusy) as full:
         why = flat(full)[0]
         edges.refused[status_of(why)] += 1
@@ -111,6 +99,39 @@ async def _serve(
     except* Exception as faults:
         log.error("user %r: the socket failed", user, exc_info=faults)
         await websocket.close(1011, "the server failed: its log says how")
+
+
+class Departures:
+    """Leaves sockets: all as the server stops, and each in which for `quiet_s` nothing was heard and no turn ran."""
+
+    def __init__(self, quiet_s: float, stopping: trio.Event, nursery: trio.Nursery) -> None:
+        self._quiet_s = quiet_s
+        self._stopping = stopping
+        self._nursery = nursery
+        self._open = set[Conversation]()
+        self._looking = False
+
+    def add(self, conversation: Conversation) -> None:
+        """Leave this one too when it is time."""
+        self._open.add(conversation)
+        if self._stopping.is_set():
+            conversation.leave(1001, STOPPING)
+        elif not self._looking:
+            self._looking = True
+            self._nursery.start_soon(self._look)
+
+    def discard(self, conversation: Conversation) -> None:
+        self._open.discard(conversation)
+
+    async def _look(self) -> None:
+        while not self._stopping.is_set():
+            with trio.move_on_after(self._quiet_s / LOOKS):
+                await self._stopping.wait()
+            due = trio.current_time() - self._quiet_s
+            for conversation in [one for one in self._open if one.quiet_since <= due]:
+                conversation.leave(1000, f"nothing was sent for {self._quiet_s:g} s")
+        for conversation in self._open:
+            conversation.leave(1001, STOPPING)
 
 
 class Live:
@@ -144,48 +165,72 @@ class Live:
 class Conversation:
     """One socket: what its client sends and is told, in one session."""
 
-    def __init__(self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges) -> None:
+    __slots__ = (
+        "_description",
+        "_edges",
+        "_heard_at",
+        "_leaving",
+        "_live",
+        "_nursery",
+        "_sending",
+        "_sends",
+        "_service",
+        "_session",
+        "_silent",
+        "_start",
+        "_websocket",
+    )
+
+    def __init__(
+        self, service: Service, description: Mapping[str, Any], session: Session, edges: Edges, nursery: trio.Nursery
+    ) -> None:
         self._service = service
         self._description = description
         self._session = session
         self._edges = edges
+        self._nursery = nursery
+        self._websocket = websocket._get_current_object()  # type: ignore[attr-defined]  # it leaves from another task
         self._live: Live | None = None
-        self._start, self._started = trio.open_memory_channel[Live](STARTS)
-        self._say, self._said = trio.open_memory_channel[tuple[str | bytes, ...]](OUT_FRAMES)
-        self._writing = trio.CancelScope()
-        self._silent = trio.Event()
+        self._start: trio.MemorySendChannel[Live] | None = None
+        self._sending = trio.Lock()
+        self._sends: trio.CancelScope | None = None
+        self._silent = False
         self._leaving = False
         self._heard_at = trio.current_time()
-        self.left = trio.Event()
 
-    async def leave_when(self, stopping: trio.Event) -> None:
-        await stopping.wait()
-        self.left.set()
+    @property
+    def quiet_since(self) -> float:
+        """When the client was last heard, or had a turn; never, while it has one."""
+        return inf if self._live is not None and not self._live.finished.is_set() else self._heard_at
 
-    async def forsake_after(self, quiet_s: float) -> None:
-        """Leave a client that has no turn and has sent nothing for so long."""
-        while (rest_s := self._heard_at + quiet_s - trio.current_time()) > 0:
-            await trio.sleep(rest_s)
-            if self._live is not None and not self._live.finished.is_set():
-                await self._live.finished.wait()
-                self._heard_at = trio.current_time()
-        self.left.set()
+    def leave(self, code: int, reason: str) -> None:
+        """Close the socket, after what there is still to say."""
+        if not self._leaving:
+            self._leaving = True
+            self._nursery.start_soon(self._leave, code, reason)
 
-    async def write(self) -> None:
-        """Send what there is to say, in order: the only place that sends."""
-        ready = {"type": "ready", "session": self._session.user, "flow": self._description}
-        with self._writing:
-            await websocket.send(encoder.encode(ready).decode())
-            async for frames in self._said:
-                if not frames:
-                    break
-                for frame in frames:
-                    await websocket.send(frame)
-        self._silent.set()
+    async def _leave(self, code: int, reason: str) -> None:
+        await self._finish()
+        await self._websocket.close(code, reason)
+        self._nursery.cancel_scope.cancel()
 
-    async def finish(self) -> None:
-        """Begin no more turns, let one whose input has ended run out, end any other; then send nothing more."""
-        self._leaving = True
+    async def _say(self, *frames: str | bytes) -> None:
+        """Send frames, one after the other: neither the end of a turn nor another's frame comes between."""
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()  # to wait for what is free costs a trip through the scheduler
+        try:
+            if not self._silent:
+                with trio.CancelScope(shield=True) as self._sends:
+                    for frame in frames:
+                        await self._websocket.send(frame)
+        finally:
+            self._sends = None
+            self._sending.release()
+
+    async def _finish(self) -> None:
+        """Let a turn whose input has ended run out, end any other; then send nothing more."""
         live = self._live
         if live is not None and live.inputs.ended:
             await live.finished.wait()
@@ -193,15 +238,18 @@ class Conversation:
             if live is not None:
                 live.unwanted.set()
                 await live.finished.wait()
-            await self._say.send(())
-            await self._silent.wait()
-        self._writing.cancel()
-        await self._silent.wait()
+            async with self._sending:
+                pass
+        self._silent = True
+        if self._sends is not None:
+            self._sends.cancel()
 
     async def read(self) -> None:
-        """Take each frame of the client; answer one that does not fit by an error event, and go on."""
+        """Say that all is ready. Then take each frame of the client; answer one that does not fit by an error event."""
+        ready = {"type": "ready", "session": self._session.user, "flow": self._description}
+        await self._say(encoder.encode(ready).decode())
         while True:
-            message: str | bytes | None = await websocket.receive()
+            message: str | bytes | None = await self._websocket.receive()
             self._heard_at = trio.current_time()
             try:
                 if isinstance(message, str):
@@ -209,7 +257,7 @@ class Conversation:
                 else:
                     await self._take_sound(message or b"")  # Quart gives None for an empty binary frame
             except REFUSED as error:
-                await self._say.send((complaint(error),))
+                await self._say(complaint(error))
 
     async def _take(self, message: str) -> None:
         match read_frame(message):
@@ -225,7 +273,7 @@ class Conversation:
                 self._feedable().inputs.end()
             case Interrupt():
                 if self._live is None or self._live.over:
-                    await self._say.send(('{"type":"interrupted","turn":null}',))  # as `POST /interrupt` says it
+                    await self._say('{"type":"interrupted","turn":null}')  # as `POST /interrupt` says it
                 else:
                     self._live.interrupt()
             case Played(turn, seq, ms):
@@ -233,7 +281,7 @@ class Conversation:
                 if self._live is not None and self._live.turn.id == turn:
                     self._live.turn.played(seq, ms)
             case _:
-                await self._say.send((PONG,))
+                await self._say(PONG)
 
     async def _take_sound(self, pcm: bytes) -> None:
         live = self._feedable()
@@ -265,19 +313,23 @@ class Conversation:
             before.close()
             before.unwanted.set()
         self._live = live
+        if self._start is None:
+            self._start, started = trio.open_memory_channel[Live](STARTS)
+            self._nursery.start_soon(self._perform_all, started)
         await self._start.send(live)
 
-    async def perform(self) -> None:
+    async def _perform_all(self, started: trio.MemoryReceiveChannel[Live]) -> None:
         """Perform each live turn, after the end of the one before has been told."""
-        async for live in self._started:
+        async for live in started:
             try:
                 await self._perform(live)
             except* (StageStuck, TurnClosedError) as errors:
                 for error in flat(errors):
-                    await self._say.send((complaint(error),))  # type: ignore[arg-type]  # of these two
+                    await self._say(complaint(error))  # type: ignore[arg-type]  # of these two
             finally:
                 live.close()
                 live.finished.set()
+                self._heard_at = trio.current_time()
 
     async def _perform(self, live: Live) -> None:
         async with live.turn, trio.open_nursery() as nursery:
@@ -287,7 +339,7 @@ class Conversation:
             async for event in live.turn:
                 if event.type == "turn.ended":
                     live.close()
-                await self._say.send(event_frames(event))
+                await self._say(*event_frames(event))
             nursery.cancel_scope.cancel()
 
     async def _interrupt(self, live: Live) -> None:
@@ -295,7 +347,7 @@ class Conversation:
             await live.interrupted.wait()
             live.interrupted = trio.Event()
             if not await live.turn.interrupt():  # nothing was at work: no event of the turn will say so
-                await self._say.send((f'{{"type":"interrupted","turn":{live.turn.id}}}',))
+                await self._say(f'{{"type":"interrupted","turn":{live.turn.id}}}')
             if not live.interrupted.is_set():
                 live.resumed.set()
 
@@ -306,7 +358,7 @@ class Conversation:
                 try:
                     await live.turn.send(item, entry)
                 except (EntryError, ItemTypeError) as error:
-                    await self._say.send((complaint(error),))
+                    await self._say(complaint(error))
             if not live.over:  # else it is being ended, and has not run out
                 await live.turn.end()
         except TurnClosedError:

@@ -14,7 +14,7 @@ import attrs
 
 from ..errors import SettingsError
 
-__all__ = ["Token", "find", "read_file", "read_tokens", "tokens_of_environment"]
+__all__ = ["Token", "find", "lines_of_environment", "read_file", "read_tokens", "secret_of", "tokens_of_environment"]
 
 # A guess at a shorter one could come true; `python -c "import secrets; print(secrets.token_urlsafe())"` gives 43.
 MIN_CHARS = 16
@@ -78,11 +78,21 @@ def tokens_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[
 
     Raises: SettingsError.
     """
+    return read_tokens(lines_of_environment(environment))
+
+
+def lines_of_environment(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The same as they are written. Raises: SettingsError."""
     given = environment.get("EZFLOW_TOKENS", "")
     lines = re.split("[;\n]", given) if given else []
     if path := environment.get("EZFLOW_TOKENS_FILE"):
         lines += read_file(path)
-    return read_tokens(lines)
+    return lines
+
+
+def secret_of(line: Token | str) -> str:
+    """What a log must not show of a line of a token file; empty if it holds none."""
+    return "" if isinstance(line, Token) or _is_blank(line) else line.split()[0]
 
 
 def find(tokens: Iterable[Token], secret: str) -> Token | None:

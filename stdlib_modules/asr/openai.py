@@ -74,7 +74,7 @@ class OpenAITranscription(HTTPStream[Audio | Utterance, str]):
             async for text in texts:
                 yield text
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[str]:
+    async def answers(self, reply: Reply, item: Audio | Utterance, turn: Turn) -> AsyncIterator[str]:
         told = await reply.json()
         text = told.get("text") if isinstance(told, dict) else None
         if not isinstance(text, str):

@@ -91,8 +91,9 @@ class LiveTalking(Module[str, str]):
             async for text in inbox:
                 if any(map(str.isalnum, text)):
                     said = {"text": text, "type": self.mode, "interrupt": not speaking, "sessionid": session}
-                    speaking = True
+                    speaking, turn.awaits = True, self.http.awaited
                     await self._ask("/human", said | manner, turn.user)
+                    turn.awaits = ""
                     taken = True
                 await outbox.send(text)
             if speaking and self.until_spoken:

@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
 
-from ezflow import MissingDependency
-
 from .errors import BackendError
 
-__all__ = ["attempted", "ready"]
+__all__ = ["attempted"]
+
+log = logging.getLogger("ezflow")
 
 T = TypeVar("T")
 
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-
-
-def ready(client: str, retries: int) -> None:
-    """See that attempts can be made, when a client is opened. Raises: MissingDependency."""
-    if retries:
-        try:
-            import stamina  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingDependency(f"{client}(retries=...)", "stamina", "http") from error
+JITTER_S = 0.1  # so that those who failed together do not all come again together
 
 
 async def attempted(ask: Callable[[], Awaitable[T]], retries: int, end: float) -> T:
-    """What `ask` gives, asked up to `retries` times more until `end`. Raises: what the last attempt did."""
-    if not retries:
-        return await ask()
-    import stamina
+    """What `ask` gives, asked up to `retries` times more until `end`. Raises: what the last attempt did.
 
-    def again(error: Exception) -> bool | float:
-        if not (isinstance(error, BackendError) and error.transient) or trio.current_time() >= end:
-            return False
-        after = error.retry_after_s
-        return True if after is None else after <= LONGEST_PAUSE_S and after
-
-    try:
-        return await ask()
-    except BackendError as error:
-        failure: BackendError | None = error
-    # Only now, since most requests are answered, and stamina's loop costs as much as one.
-    attempts = stamina.retry_context(
-        again, attempts=1 + retries, timeout=None, wait_max=LONGEST_PAUSE_S, wait_jitter=0.1
-    )
-    async for attempt in attempts:
-        with attempt:
-            if failure is not None:
-                first, failure = failure, None
-                raise first
+    The pauses are stamina's, 0.1 s and twice as long each time, or what the server says; each is logged. (stamina
+    itself reports through hooks of the whole process, which name neither the server nor what it answered.) One that
+    would end after `end`, or after the caller's own time (a budget), is not begun: what went wrong is told at once.
+    """
+    for nth in range(1, retries + 1):
+        try:
             return await ask()
-    raise AssertionError("the last attempt's error has been raised")
+        except BackendError as error:
+            pause_s, now, own_end = _pause_s(error, nth), trio.current_time(), trio.current_effective_deadline()
+            if not error.transient or pause_s is None:
+                raise
+            if now + pause_s >= end or now < own_end <= now + pause_s:  # one that is cancelled learns it at the pause
+                raise
+            facts = {"server": error.server, "url": error.url, "attempt": nth, "pause_s": round(pause_s, 2)}
+            told = "attempt %d of %d failed, the next is in %.1f s: %s"
+            log.warning(told, nth, 1 + retries, pause_s, error, extra=facts)
+        await trio.sleep(pause_s)
+    return await ask()
+
+
+def _pause_s(error: BackendError, nth: int) -> float | None:
+    """How long to wait after the nth attempt; None where the server wants a longer pause than anyone has."""
+    if error.retry_after_s is not None:
+        return error.retry_after_s if error.retry_after_s <= LONGEST_PAUSE_S else None
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (nth - 1) + random.uniform(0, JITTER_S))  # noqa: S311

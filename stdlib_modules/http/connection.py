@@ -1,23 +1,24 @@
-"""One HTTP/1.1 connection, h11 over trio's streams, and the watch over all that wait for their server."""
+"""One HTTP/1.1 connection, and the watch over all that wait for their server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from math import inf
 
-import h11
 import trio
 
-from .errors import Broken, Expired, Unheard
+from .answer import Answer
+from .errors import Expired
 
 __all__ = ["Connection", "Watch"]
 
 RECEIVE = 64 * 1024
-HEAD = 64 * 1024  # bytes of an answer's status line and headers, at most
+CLOSED = -1
 
 
 class Watch:
-    """Closes the connections whose deadline passes while they wait.
+    """Tells the connections whose deadline has passed; those that wait for their server close.
 
     A cancel scope around each wait for the next piece costs a tenth to a quarter of all that reading a stream costs
     (tests/bench/http_clients.py). Noting a number costs nothing, and one sleeping task serves all connections.
@@ -26,6 +27,7 @@ class Watch:
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self._alarm = trio.CancelScope()
+        self._next = inf
         self._closed = False
 
     def open(self) -> None:
@@ -40,8 +42,8 @@ class Watch:
 
     def expect(self, deadline: float) -> None:
         """Look again at `deadline` or before."""
-        if deadline < self._alarm.deadline:
-            self._alarm.deadline = deadline
+        if deadline < self._next:
+            self._next = self._alarm.deadline = deadline
 
     async def _run(self) -> None:
         while not self._closed:
@@ -49,8 +51,9 @@ class Watch:
                 await trio.sleep_forever()
             now = trio.current_time()
             for connection in [each for each in self.connections if each.deadline <= now]:
-                connection.expire()
-            self._alarm = trio.CancelScope(deadline=min((each.deadline for each in self.connections), default=inf))
+                connection.lapse()
+            self._next = min((each.deadline for each in self.connections), default=inf)
+            self._alarm = trio.CancelScope(deadline=self._next)
 
 
 class Connection:
@@ -63,95 +66,113 @@ class Connection:
         self._tcp = tcp
         self._stream = stream
         self._watch = watch
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
-        self._eof = False
-        self._heard = False
+        # Where a socket is a file, bare TCP is read and written as one: trio's streams try to read before they wait,
+        # and wait for another turn after each send.
+        self._file = tcp.socket.fileno() if stream is tcp and os.name == "posix" else None
+        self.answer = Answer()
         self.expired = False
         self.deadline = inf
+        self._left: Callable[[], None] | None = None
         self.idle_since = 0.0
         watch.connections.add(self)
 
     def close(self) -> None:
+        if self._file is not None:
+            self._file = CLOSED  # its number may soon be another's
         self._tcp.socket.close()
         self._watch.connections.discard(self)
 
-    def expire(self) -> None:
-        self.expired = True
-        self.close()
+    def lapse(self) -> None:
+        """The deadline is over: of the server that is waited for, or of who was to ask for more of its answer."""
+        self.deadline = inf
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+        else:
+            self.expired = True
+            self.close()
+
+    def when_left(self, after_s: float, left: Callable[[], None]) -> None:
+        """Call it if until then nothing is asked for."""
+        self._arm(after_s, inf)
+        self._left = left
 
     @property
     def stale(self) -> bool:
         """Between two requests: whether the server has closed it, or sent what nobody asked for."""
         return self._tcp.socket.is_readable()
 
-    def recycled(self) -> bool:
-        """Make it ready for another request, if all of the answer has arrived. Gives whether it is."""
-        http = self._http
-        try:
-            while type(http.next_event()) is h11.Data:
-                pass
-        except h11.RemoteProtocolError:
-            return False
-        done = http.our_state is h11.DONE and http.their_state is h11.DONE
-        if not done or http.trailing_data[0]:
-            return False
-        http.start_next_cycle()
-        self._heard = False
-        return True
-
     async def ask(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, waits: tuple[float, float]
-    ) -> h11.Response:
+    ) -> None:
         """Send a request and wait for the head of its answer. `waits`: how long for each step, and until when in all.
 
         Raises: Unheard, Broken, Expired; then, and when cancelled, the caller closes the connection.
         """
-        http = self._http
-        data = http.send(h11.Request(method=method, target=target, headers=list(headers.items()))) or b""
-        if body:
-            data += http.send(h11.Data(data=body)) or b""
-        data += http.send(h11.EndOfMessage()) or b""
-        self._arm(*waits)
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            if self.expired:
-                raise Expired from error
-            # An answer may be there all the same: a server that wants no more of the request closes.
-        finally:
-            self.deadline = inf
-        while not isinstance(event := await self._event(*waits), h11.Response):
-            pass  # 100 Continue and the like
-        return event
-
-    async def piece(self, read_s: float, end: float) -> bytes | None:
-        """The next piece of the answer's body; None at its end. Raises: Broken, Expired."""
-        event = await self._event(read_s, end)
-        return bytes(event.data) if isinstance(event, h11.Data) else None
-
-    async def _event(self, read_s: float, end: float) -> h11.Event | type[h11.PAUSED]:
-        http = self._http
-        while True:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        answer = self.answer
+        answer.begin(method)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        data = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii") + body
+        sent = self._written(data)
+        if sent < len(data):
+            self._arm(*waits)
             try:
-                event = http.next_event()
-            except h11.RemoteProtocolError as error:
-                raise self._cut() if self._eof else Broken(f"does not speak HTTP/1.1: {error}") from error
-            if event is not h11.NEED_DATA:
-                return event  # type: ignore[return-value]
-            self._arm(read_s, end)
-            try:
-                data = await self._stream.receive_some(RECEIVE)
+                await self._stream.send_all(memoryview(data)[sent:])
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise Expired if self.expired else self._cut() from error
+                if self.expired:
+                    raise Expired from error
+                # An answer may be there all the same: a server that wants no more of the request closes.
             finally:
                 self.deadline = inf
-            self._eof = not data
-            self._heard = self._heard or bool(data)
-            http.receive_data(data)  # type: ignore[arg-type]  # it takes bytearray as well
+        while not answer.status:
+            if answer.fault is not None:
+                raise answer.fault
+            await self._receive(*waits)
 
-    def _cut(self) -> Exception:
-        return Broken("broke off in the middle of its answer") if self._heard else Unheard()
+    async def piece(self, read_s: float, end: float) -> bytes:
+        """More of the answer's body; nothing at its end. Raises: Broken, Expired."""
+        answer = self.answer
+        while not answer.pieces:
+            if answer.complete:
+                return b""
+            if answer.fault is not None:
+                raise answer.fault
+            await self._receive(read_s, end)
+        return answer.take()
+
+    def _written(self, data: bytes) -> int:
+        """How much of it could be written at once."""
+        if self._file is None:
+            return 0
+        try:
+            return os.write(self._file, data)
+        except OSError:
+            return 0  # if it is broken, a stream says so in its own way
+
+    async def _receive(self, read_s: float, end: float) -> None:
+        self._arm(read_s, end)
+        try:
+            if self._file is None:
+                data: bytes | bytearray = await self._stream.receive_some(RECEIVE)
+            else:
+                await trio.lowlevel.wait_readable(self._file)
+                data = os.read(self._file, RECEIVE)
+        except BlockingIOError:
+            return  # woken for nothing
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            if self.expired:
+                raise Expired from error
+            self.answer.cut()
+            return
+        finally:
+            self.deadline = inf
+        if data:
+            self.answer.feed(data)
+        else:
+            self.answer.end()
 
     def _arm(self, read_s: float, end: float) -> None:
+        self._left = None
         self.deadline = deadline = min(trio.current_time() + read_s, end)
         self._watch.expect(deadline)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -161,7 +162,7 @@ class Events:
 class Pieces(Protocol):
     """What the decoders read from: a `Reply`, or a stand-in of it."""
 
-    async def __anext__(self) -> bytes: ...
+    def __anext__(self) -> Awaitable[bytes]: ...
 
     def broken(self, problem: str) -> Exception:
         """The error to raise for what it sent."""

@@ -31,6 +31,8 @@ class BackendError(EzflowError):
     that nothing has been done for it yet; `retry_after_s` is when, if the server said so.
     """
 
+    expected = True
+
     def __init__(
         self,
         server: str,

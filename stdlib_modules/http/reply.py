@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
@@ -12,8 +13,6 @@ import trio
 from .errors import BackendError, Broken, Expired, Faults, Unheard
 
 if TYPE_CHECKING:
-    import h11
-
     from .connection import Connection
 
 __all__ = ["Reply"]
@@ -21,6 +20,8 @@ __all__ = ["Reply"]
 REFUSAL = 16 * 1024  # bytes of an error's body that are read
 LIMIT = 16 * 1024 * 1024
 AHEAD_BYTES = 4 * 1024 * 1024  # a minute of sound
+BEHIND_S = 0.05  # who has not asked for more by then is slower than what comes
+SOON_S = 0.05  # how long the end of an answer is waited for, once its last word has come
 
 
 class Reply:
@@ -34,23 +35,19 @@ class Reply:
 
     def __init__(
         self,
-        head: h11.Response,
         connection: Connection,
         faults: Faults,
         waits: tuple[float, float],
         release: Callable[[Connection], None],
     ) -> None:
-        self.status = head.status_code
-        self.headers: dict[str, str] = {}
-        for raw, value in head.headers:
-            name = raw.decode("ascii")
-            known = f"{self.headers[name]}, " if name in self.headers else ""
-            self.headers[name] = known + value.decode("latin-1")
+        self.status = connection.answer.status
+        self.headers = connection.answer.headers
         self._connection: Connection | None = connection
         self._faults = faults
         self._waits = waits
         self._release = release
         self._whole = False
+        self._readers: trio.Nursery | None = None
         self._ahead: _Ahead | None = None
 
     def __repr__(self) -> str:
@@ -60,30 +57,42 @@ class Reply:
         return self
 
     def read_ahead(self, nursery: trio.Nursery) -> None:
-        """Read it in a task, up to AHEAD_BYTES before it is asked for: who takes it slowly keeps no connection busy."""
-        self._ahead = _Ahead()
-        nursery.start_soon(self._ahead.fill, self._next)
+        """Have a task read on, up to AHEAD_BYTES, once it is not asked for more within BEHIND_S of the piece before.
 
-    async def __anext__(self) -> bytes:
-        return await (self._next() if self._ahead is None else self._ahead.take())
+        So who takes it slowly keeps no connection busy, and who takes it as it comes pays for no task. The nursery must
+        be open for longer than the answer is.
+        """
+        self._readers = nursery
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._next() if self._ahead is None else self._ahead.take()
 
     async def _next(self) -> bytes:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             if self._whole:
                 raise StopAsyncIteration
             raise trio.ClosedResourceError("the answer was left before its end")
         try:
-            piece = await self._connection.piece(*self._waits)
+            piece = await connection.piece(*self._waits)
         except BaseException as error:
             self.close()
             if fault := fault_of(error, self._faults, self._waits):
                 raise fault from error
             raise
-        if piece is None:
+        if connection.answer.complete:
             self._whole = True
             self.close()
-            raise StopAsyncIteration
+            if not piece:
+                raise StopAsyncIteration
+        elif self._readers is not None and self._ahead is None:
+            connection.when_left(BEHIND_S, self._read_on)
         return piece
+
+    def _read_on(self) -> None:
+        if self._connection is not None and self._readers is not None:
+            self._ahead = _Ahead()
+            self._readers.start_soon(self._ahead.fill, self._next)
 
     async def read(self, limit: int = LIMIT) -> bytes:
         """The rest of the body. Raises: BackendBroken when it has more than `limit` bytes."""
@@ -101,6 +110,11 @@ class Reply:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._faults.broken("sent what is not JSON", body) from error
+
+    async def finish(self) -> None:
+        """Wait a moment for the end of an answer whose last word has come, so that its connection is free again."""
+        with trio.move_on_after(SOON_S), suppress(BackendError):
+            await self.read()
 
     def broken(self, problem: str, body: bytes = b"") -> BackendError:
         """The error to raise for an answer that is not what it should be. Closes the connection."""

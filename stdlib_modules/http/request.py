@@ -11,9 +11,10 @@ import attrs
 
 from .errors import Faults
 
-__all__ = ["Request", "checked", "instead", "parts_of", "target_of"]
+__all__ = ["NAME", "Request", "checked", "instead", "parts_of", "target_of"]
 
 NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TARGET = re.compile(r"/[!\x22\x24-\x7e]*")
 VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
@@ -61,7 +62,7 @@ def checked(headers: Mapping[str, str]) -> dict[str, str]:
 def target_of(target: str, params: Mapping[str, Any] | None) -> str:
     if params:
         target += ("&" if "?" in target else "?") + urlencode(params, doseq=True)
-    if not target.startswith("/") or not target.isascii() or any(sign <= " " or sign in "#\x7f" for sign in target):
+    if not TARGET.fullmatch(target):
         raise ValueError(f"{target!r} cannot be a URL's path: begin it with / and quote what is not plain ASCII.")
     return target
 

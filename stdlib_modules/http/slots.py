@@ -32,12 +32,17 @@ class Slots:
             "connections_waited_for": self.waiting,
         }
 
-    async def take(self, user: str) -> None:
-        """Have a place. A checkpoint only if it has to wait; cancelled, it has none."""
+    def take_nowait(self) -> bool:
+        """Have a place if one is free. Gives whether it is so."""
         if self.free:
             self.free -= 1
-            return
-        await self._queue.setdefault(user, ParkingLot()).park()
+            return True
+        return False
+
+    async def take(self, user: str) -> None:
+        """Have a place. A checkpoint only if it has to wait; cancelled, it has none."""
+        if not self.take_nowait():
+            await self._queue.setdefault(user, ParkingLot()).park()
 
     def give_back(self) -> None:
         """Pass a place on to whose turn it is."""

@@ -66,25 +66,26 @@ class sounds:  # noqa: N801  (used as a function: `async for audio in sounds(rep
         self._reply = reply
         self._splitter = splitter
         self._ready: deque[Audio] = deque()
+        self._begun = False
         self._ended = False
 
     def __aiter__(self) -> sounds:
         return self
 
     async def __anext__(self) -> Audio:
-        if instead(self._reply.headers, "audio"):
-            raise await self._reply.refusal()
         while not self._ready:
             if self._ended:
                 raise StopAsyncIteration
+            if not self._begun and instead(self._reply.headers, "audio"):
+                raise await self._reply.refusal()
+            self._begun = True
             data = b""
             try:
-                async for data in self._reply:
-                    self._ready.extend(self._splitter.feed(data))
-                    break
-                else:
-                    self._ended = True
-                    self._ready.extend(self._splitter.end())
+                data = await self._reply.__anext__()
+            except StopAsyncIteration:
+                self._ended = True
+            try:
+                self._ready.extend(self._splitter.end() if self._ended else self._splitter.feed(data))
             except NotSound as error:
                 raise self._reply.broken(str(error), data) from error
         return self._ready.popleft()

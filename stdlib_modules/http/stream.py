@@ -36,7 +36,6 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 
 END_OF_EVENTS = "[DONE]"
-SOON_S = 0.05  # how long the end of an answer is waited for, once its end mark has come
 
 above_0: Any = attrs.validators.gt(0)
 
@@ -101,8 +100,8 @@ class HTTPStream(Module[In, Out]):
         """What a piece of the answer gives, if anything; raise `self.failure(...)` for one that is an error."""
         raise NotImplementedError
 
-    async def answers(self, reply: Reply, turn: Turn, /) -> AsyncIterator[Out]:
-        """What an answer gives; its locals are the state of this one answer."""
+    async def answers(self, reply: Reply, item: In, turn: Turn, /) -> AsyncIterator[Out]:
+        """What the answer about an item gives; its locals are the state of this one answer."""
         async for piece in decoded(reply, self.reads, self.end_mark):
             try:
                 found = self.item(piece, turn)
@@ -115,6 +114,7 @@ class HTTPStream(Module[In, Out]):
         ask = self.ask(item, turn)
         if ask is None:
             return
+        turn.awaits = self.http.awaited
         async with (
             self.http.stream(
                 ask.method,
@@ -128,7 +128,7 @@ class HTTPStream(Module[In, Out]):
                 expect=self.reads.value if self.reads is Reads.SSE else "",  # servers call NDJSON what they like
                 user=turn.user,
             ) as reply,
-            aclosing(_generator(self.answers(reply, turn))) as found,
+            aclosing(_generator(self.answers(reply, item, turn))) as found,
         ):
             if self.reads_ahead:
                 reply.read_ahead(self.readers)
@@ -142,9 +142,6 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
-        if self.retries:
-            with self.needs("stamina", extra="http"):
-                import stamina  # noqa: F401
         async with (
             trio.open_nursery() as self.readers,
             HTTPClient(
@@ -213,8 +210,7 @@ class decoded:  # noqa: N801  (used as a function: `async for piece in decoded(r
             raise
         if text == self._end_mark or (self._reads is Reads.SSE and text == END_OF_EVENTS):
             self._over = True
-            with trio.move_on_after(SOON_S):
-                await self._reply.read()  # its end, so that the connection is free again
+            await self._reply.finish()
             raise StopAsyncIteration
         try:
             return msgspec.json.decode(text)  # stricter than json: half a surrogate pair would spoil the history

@@ -156,6 +156,7 @@ class WebSocketStream(Module[In, Out]):
             first = await anext(frames, None)
             if first is None:
                 return
+            turn.awaits = self.sockets.awaited
             async with self.sockets.connect(user=turn.user) as socket:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._say, socket, first, frames, turn)

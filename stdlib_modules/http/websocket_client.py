@@ -23,8 +23,9 @@ from urllib.parse import SplitResult, urlsplit
 import trio
 
 from ezflow import MissingDependency
+from ezflow.calls import Call, begin
 
-from .attempts import attempted, ready
+from .attempts import attempted
 from .errors import Faults, NoWay
 from .request import checked
 from .slots import Slots
@@ -103,10 +104,15 @@ class WebSocketClient:
     def __repr__(self) -> str:
         return f"WebSocketClient({self.url!r}, server={self.server!r})"
 
+    @property
+    def awaited(self) -> str:
+        """Who is waited for by one that asks now, for `turn.awaits`."""
+        full = "" if self.slots.free else f", where all places ({self.slots.limit}) were taken"
+        return f"{self.server} at {self.url}{full}"
+
     async def __aenter__(self) -> Self:
         if self._route is not None:
             raise RuntimeError(f"{self!r} is open already: make one for each use.")
-        ready("WebSocketClient", self.retries)
         try:
             from .dialing import Route, credentials, proxy_for, trust
             from .websocket_connection import WebSocket  # noqa: F401  (so that it is not loaded while a user waits)
@@ -127,6 +133,17 @@ class WebSocketClient:
     @asynccontextmanager
     async def connect(self, *, user: str = "") -> AsyncGenerator[WebSocket, None]:
         """Connect, and give the connection as soon as the server has accepted it. Raises: BackendError."""
+        call = begin("GET", self.url)
+        try:
+            async with self._held(user, call) as socket:
+                yield socket
+        except BaseException as error:
+            call.ended(error)
+            raise
+        call.ended(None)
+
+    @asynccontextmanager
+    async def _held(self, user: str, call: Call) -> AsyncGenerator[WebSocket, None]:
         end = trio.current_time() + self.total_s
         waited = trio.move_on_at(end)
         with waited:
@@ -134,7 +151,8 @@ class WebSocketClient:
         if waited.cancelled_caught:
             raise self._faults.timeout("was too busy: no connection became free in the time there is")
         try:
-            socket = await self._connected(end)
+            socket = await self._connected(end, {**self._headers, **call.headers})
+            call.answered(101)
             try:
                 yield socket
             finally:
@@ -147,17 +165,17 @@ class WebSocketClient:
         tcp, _ = await self._dialed(inf)
         tcp.socket.close()
 
-    async def _connected(self, end: float) -> WebSocket:
+    async def _connected(self, end: float, headers: Mapping[str, str]) -> WebSocket:
         """A connection, after as many attempts as there may be."""
-        return await attempted(partial(self._greeted, end), self.retries, end)
+        return await attempted(partial(self._greeted, end, headers), self.retries, end)
 
-    async def _greeted(self, end: float) -> WebSocket:
+    async def _greeted(self, end: float, headers: Mapping[str, str]) -> WebSocket:
         from .websocket_connection import WebSocket
 
         socket = WebSocket(*await self._dialed(end), self._faults, self.read_s, end, self.max_message)
         target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
         try:
-            await socket.greet(self._netloc, target, self.subprotocols, self._headers)
+            await socket.greet(self._netloc, target, self.subprotocols, headers)
         except BaseException:
             socket.close()
             raise

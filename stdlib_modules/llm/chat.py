@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
-import trio
 from attrs.validators import optional
 
 from ezflow import EzflowError
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["LLMError", "LLMOptions", "completion", "messages", "prompt_bytes", "recent", "too_long"]
 
 _AROUND_BYTES = 24  # what a chat template puts around a message
-_SOON_S = 0.05  # how long the end of a stream is waited for, once its answer is complete
 _TOO_LONG = re.compile(r"context[ _](size|length|window)|maximum context", re.IGNORECASE)
 
 
@@ -111,9 +108,7 @@ class completion:  # noqa: N801  (used as a function: `async for piece in comple
     async def __anext__(self) -> str | Thought:
         while not self._ready:
             if self._complete:
-                # Its end is near, and after it the connection is free for the next request.
-                with trio.move_on_after(_SOON_S), suppress(BackendError):
-                    await self._reply.read()
+                await self._reply.finish()
                 raise StopAsyncIteration
             event = await anext(self._events, None)
             if event is None:

@@ -113,9 +113,10 @@ class Dify(HTTPStream[str, str]):
             "user": turn.user,
             "files": [attrs.asdict(file, filter=_is_given) for file in asked.files or ()],
         }
+        turn.awaits = self.http.awaited
         ask = self.http.stream("POST", "/chat-messages", json=body, expect=Reads.SSE.value, user=turn.user)
         try:
-            async with ask as reply, aclosing(self.answers(reply, turn)) as found:
+            async with ask as reply, aclosing(self.answers(reply, text, turn)) as found:
                 turn.remember(text)
                 async for piece in found:
                     yield piece
@@ -124,7 +125,7 @@ class Dify(HTTPStream[str, str]):
                 turn.session.kept.pop(self, None)
             raise
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncGenerator[str, None]:
         answer = Answer()
         task, kind, failed = "", "", ""
         try:

@@ -105,6 +105,7 @@ class LocalLLM(Module[str, str]):
         room = BYTES_PER_TOKEN * (self.n_ctx - limit) - prompt_bytes(system) - prompt_bytes(text)
         history = recent(turn.history.messages, room)
         turn.remember(text)
+        turn.awaits = self.http.awaited
         begun = False
         while True:
             body = self._body(messages(system, history, text), limit, warmth)

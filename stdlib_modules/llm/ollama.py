@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
-import trio
+import msgspec
 from attrs.validators import ge, optional
 
 from ezflow import Turn, module
 
 from ..http.client import Reply
-from ..http.errors import BackendError
-from ..http.stream import SOON_S, Ask, HTTPStream, Reads, decoded
+from ..http.decoding import lines
+from ..http.stream import Ask, HTTPStream, Reads
 from ..text.think import Thought
 from .chat import LLMOptions, messages, recent
 
@@ -72,20 +71,40 @@ class Ollama(HTTPStream[str, str]):
         given = {name: value for name, value in options.items() if value is not None}
         return Ask("/api/chat", {"model": self.model, "messages": prompt, "stream": True, "options": given})
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[str]:
-        async for line in decoded(reply, self.reads):
-            match line:
-                case {"error": told}:
-                    raise self.failure(str(told))
-                case {"message": {"content": str(content), **more}}:
-                    if isinstance(thinking := more.get("thinking"), str) and thinking:
-                        await turn.reply(Thought(thinking))
-                    if content:
-                        yield content
-                case _:
-                    raise reply.broken(f"sent what is no line of a chat: {line!r:.80}")
-            if line.get("done"):
-                with trio.move_on_after(SOON_S), suppress(BackendError):
-                    await reply.read()  # the end, so that the connection is free again
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncIterator[str]:
+        async for told in lines(reply):
+            try:
+                line = _LINES.decode(told)
+            except msgspec.ValidationError as error:
+                raise reply.broken(f"sent what is no line of a chat: {told!r:.80}") from error
+            except (ValueError, RecursionError) as error:
+                raise reply.broken("sent what is not JSON", told.encode(errors="replace")) from error
+            if line.error is not msgspec.UNSET:
+                raise self.failure(str(line.error))
+            message = line.message
+            if message is None:
+                raise reply.broken(f"sent what is no line of a chat: {told!r:.80}")
+            if message.thinking and isinstance(message.thinking, str):
+                await turn.reply(Thought(message.thinking))
+            if message.content:
+                yield message.content
+            if line.done:
+                await reply.finish()
                 return
         raise reply.broken("ended before its answer was complete")
+
+
+class _Message(msgspec.Struct):
+    content: str
+    thinking: Any = None
+
+
+class _Line(msgspec.Struct):
+    """One line of an answer. Read as this it costs a third less than as a dict."""
+
+    message: _Message | None = None
+    done: Any = False
+    error: Any = msgspec.UNSET
+
+
+_LINES = msgspec.json.Decoder(_Line)

@@ -80,7 +80,7 @@ class OpenAIChat(HTTPStream[str, str]):
         given = {name: value for name, value in settings.items() if value is not None}
         return {"model": self.model, "messages": prompt, "stream": True} | given
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[str]:
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncIterator[str]:
         async for piece in completion(reply, self.failure):
             if isinstance(piece, Thought):
                 await turn.reply(piece)

@@ -134,19 +134,17 @@ class DouBao(HTTPStream[str, Audio]):
         for part in parts(text):
             found = self._streamed(part, turn) if self.streaming else super().process(part, turn)
             assert isinstance(found, AsyncGenerator)
-            words = part
             async with aclosing(found) as pieces:
                 async for audio in pieces:
-                    yield attrs.evolve(audio, text=words) if words else audio
-                    words = ""
+                    yield audio
 
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Audio]:
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncIterator[Audio]:
         answer = await reply.json()
         if not isinstance(answer, dict) or not isinstance(answer.get("code"), int):
             raise reply.broken("sent JSON without a code", str(answer).encode())
         if answer["code"] != GOOD:
             raise self._refusal(answer["code"], str(answer.get("message")))
-        splitter = WavSplitter()
+        splitter = WavSplitter(text)
         try:
             sound = base64.b64decode(answer.get("data") or "", validate=True)
             pieces = splitter.feed(sound) + splitter.end()
@@ -158,7 +156,8 @@ class DouBao(HTTPStream[str, Audio]):
             yield piece
 
     async def _streamed(self, text: str, turn: Turn) -> AsyncIterator[Audio]:
-        splitter = PcmSplitter(RATE_HZ)
+        splitter = PcmSplitter(RATE_HZ, text=text)
+        turn.awaits = self.sockets.awaited
         async with self.sockets.connect(user=turn.user) as socket:
             await socket.send(encoded(self._body(text, turn, encoding="pcm", operation="submit", rate=RATE_HZ)))
             socket.said_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -123,17 +123,8 @@ class GPTSoVITS(HTTPStream[str, Audio]):
         streams = self.streaming_mode if asked.streamly is None else asked.streamly and (self.streaming_mode or True)
         return Ask("/tts", body | {"text": text, "streaming_mode": streams, "media_type": self.media_type})
 
-    async def process(self, text: str, turn: Turn) -> AsyncIterator[Audio]:
-        found = super().process(text, turn)
-        assert isinstance(found, AsyncGenerator)
-        words = text
-        async with aclosing(found) as pieces:
-            async for audio in pieces:
-                yield attrs.evolve(audio, text=words) if words else audio
-                words = ""
-
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Audio]:
-        splitter = WavSplitter() if self.media_type == "wav" else PcmSplitter(self.raw_hz)
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncIterator[Audio]:
+        splitter = WavSplitter(text) if self.media_type == "wav" else PcmSplitter(self.raw_hz, text=text)
         given, held = False, list[Audio]()
         async for audio in sounds(reply, splitter):
             held.append(audio)

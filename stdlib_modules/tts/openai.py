@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import attrs
@@ -80,21 +79,12 @@ class OpenAISpeech(HTTPStream[str, Audio]):
         }
         return Ask("/audio/speech", {name: value for name, value in body.items() if value is not None})
 
-    async def process(self, text: str, turn: Turn) -> AsyncIterator[Audio]:
-        found = super().process(text, turn)
-        assert isinstance(found, AsyncGenerator)
-        words = text
-        async with aclosing(found) as pieces:
-            async for audio in pieces:
-                yield attrs.evolve(audio, text=words)
-                words = ""
-
-    async def answers(self, reply: Reply, turn: Turn) -> AsyncIterator[Audio]:
+    async def answers(self, reply: Reply, text: str, turn: Turn) -> AsyncIterator[Audio]:
         # Some servers send what they like: a WAV says what it is, and what is compressed would be heard as noise.
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_wav = self.response_format == "wav" or kind in WAVS
         if kind in COMPRESSED and not is_wav:
             raise reply.broken(f"sent {kind}, but pcm was asked for")
-        splitter = WavSplitter() if is_wav else PcmSplitter(self.pcm_hz)
+        splitter = WavSplitter(text) if is_wav else PcmSplitter(self.pcm_hz, text=text)
         async for audio in sounds(reply, splitter):
             yield audio

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import ssl
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from functools import partial
 
 import attrs
 import trio
+import trustme
 
 LINES = 60
 BODY = b"x" * 600  # a prompt
@@ -31,7 +33,7 @@ async def serve() -> None:
     """Until standard input ends. `/LINES-MS` streams; `/LINES-MS-NAME` also notes when its client left: `/left`."""
     left: dict[str, float] = {}
 
-    async def connection(stream: trio.SocketStream) -> None:
+    async def connection(stream: trio.abc.Stream) -> None:
         async with stream:
             while target := await _request(stream):
                 if target == "left":
@@ -49,18 +51,25 @@ async def serve() -> None:
                     left[name[0]] = time.monotonic()
                     nursery.cancel_scope.cancel()
 
-    async def guarded(stream: trio.SocketStream) -> None:
+    async def guarded(stream: trio.abc.Stream) -> None:
         with suppress(trio.BrokenResourceError, ExceptionGroup):  # a client has left in the middle
             await connection(stream)
 
+    authority = trustme.CA()
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(secured)
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, guarded, 0, host="127.0.0.1"))
-        print(listeners[0].socket.getsockname()[1], flush=True)
+        (plain,) = await nursery.start(partial(trio.serve_tcp, guarded, 0, host="127.0.0.1"))
+        (secure,) = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, guarded, 0, secured, host="127.0.0.1", https_compatible=True)
+        )
+        ports = plain.socket.getsockname()[1], secure.transport_listener.socket.getsockname()[1]
+        print(json.dumps([*ports, authority.cert_pem.bytes().decode()]), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
 
 
-async def _request(stream: trio.SocketStream) -> str:
+async def _request(stream: trio.abc.Stream) -> str:
     data = b""
     while b"\r\n\r\n" not in data:
         if not (more := await stream.receive_some()):
@@ -74,7 +83,7 @@ async def _request(stream: trio.SocketStream) -> str:
     return head.split(b" ", 2)[1].decode().strip("/")
 
 
-async def _stream(stream: trio.SocketStream, lines: int, ms: int) -> None:
+async def _stream(stream: trio.abc.Stream, lines: int, ms: int) -> None:
     kind = b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"
     await stream.send_all(b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2026 00:00:00 GMT\r\n%b\r\n\r\n" % kind)
     begun = trio.current_time()
@@ -90,14 +99,16 @@ async def _stream(stream: trio.SocketStream, lines: int, ms: int) -> None:
 
 
 @contextmanager
-def server() -> Iterator[int]:
+def server() -> Iterator[tuple[int, int, ssl.SSLContext]]:
+    """Its port, its port for TLS, and who trusts it."""
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin
     assert process.stdout
     try:
-        yield int(process.stdout.readline())
+        port, tls_port, trusted = json.loads(process.stdout.readline())
+        yield port, tls_port, ssl.create_default_context(cadata=trusted)
     finally:
         process.stdin.close()
         process.wait()
@@ -183,18 +194,21 @@ def main() -> None:
     if options.serve:
         return trio.run(serve)
 
-    from .http_variants import VARIANTS
+    from .http_variants import SECURE, VARIANTS
 
     rounds = 1 if options.short else options.rounds
     plans = [(20, 1, 10)] if options.short else [(1, 2, 10), (20, 2, 10), (100, 2, 10), (20, 10, 0)]
-    with server() as port:
-        for streams, times, ms in plans:
-            seen = {name: Seen() for name in VARIANTS}
+    with server() as (port, tls_port, trusted):
+        secure = {name: partial(variant, tls=trusted) for name, variant in SECURE.items()}
+        kinds = [(VARIANTS, port, "", plan) for plan in plans]
+        kinds += [(secure, tls_port, " over TLS", plans[min(1, len(plans) - 1)])]
+        for variants, at, how, (streams, times, ms) in kinds:
+            seen = {name: Seen() for name in variants}
             for _ in range(rounds):
-                for name, variant in VARIANTS.items():
-                    trio.run(turns, variant, port, streams, times, ms, seen[name])
+                for name, variant in variants.items():
+                    trio.run(turns, variant, at, streams, times, ms, seen[name])
             pace = f"a line each {ms} ms" if ms else "as fast as possible"
-            report(f"{streams} streams at once, {pace} (medians of {rounds})", seen)
+            report(f"{streams} streams at once{how}, {pace} (medians of {rounds})", seen)
         print("\ncancelled in the middle: until the server sees it, ms")
         for number, (name, variant) in enumerate(VARIANTS.items()):
             waits = trio.run(cancels, variant, port, 4 if options.short else CANCELLED, f"v{number}c")

@@ -1,11 +1,12 @@
 """Ways to read a streamed answer over HTTP/1.1, each behind the same function, for tests/bench/http_clients.py.
 
 Each opens for a port and a number of connections and gives `turn(path, body, line)`: POST, and call `line` with every
-line of the answer. All have their timeouts on, but the two that say so.
+line of the answer. All have their timeouts on, but the two that say so. Those of SECURE speak TLS if they get `tls`.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from stdlib_modules.http.client import HTTPClient
 from stdlib_modules.http.decoding import Lines, lines
 
 Turn = Callable[[str, bytes, Callable[[str], None]], Awaitable[None]]
-Variant = Callable[[int, int], AbstractAsyncContextManager[Turn]]
+Variant = Callable[..., AbstractAsyncContextManager[Turn]]
 
 LONG_S = 30.0
 TIMEOUTS = dict.fromkeys(["connect", "read", "write", "pool"], LONG_S)
@@ -33,14 +34,19 @@ def _headers(port: int, body: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _httpx2(port: int, size: int) -> httpx2.AsyncClient:
+def _url(port: int, tls: ssl.SSLContext | None) -> str:
+    return f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+
+
+def _httpx2(port: int, size: int, tls: ssl.SSLContext | None) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=LONG_S)
-    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=LONG_S, trust_env=False)
+    trust: Any = tls or True
+    return httpx2.AsyncClient(base_url=_url(port, tls), limits=limits, timeout=LONG_S, trust_env=False, verify=trust)
 
 
 @asynccontextmanager
-async def httpx2_lines(port: int, size: int) -> AsyncGenerator[Turn, None]:
-    async with _httpx2(port, size) as client:
+async def httpx2_lines(port: int, size: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Turn, None]:
+    async with _httpx2(port, size, tls) as client:
 
         async def turn(path: str, body: bytes, line: Callable[[str], None]) -> None:
             async with client.stream("POST", path, content=body) as reply:
@@ -51,8 +57,8 @@ async def httpx2_lines(port: int, size: int) -> AsyncGenerator[Turn, None]:
 
 
 @asynccontextmanager
-async def httpx2_raw(port: int, size: int) -> AsyncGenerator[Turn, None]:
-    async with _httpx2(port, size) as client:
+async def httpx2_raw(port: int, size: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Turn, None]:
+    async with _httpx2(port, size, tls) as client:
 
         async def turn(path: str, body: bytes, line: Callable[[str], None]) -> None:
             decoder = Lines()
@@ -192,9 +198,8 @@ async def h11_scopes(port: int, size: int) -> AsyncGenerator[Turn, None]:
 
 
 @asynccontextmanager
-async def ezflow(port: int, size: int) -> AsyncGenerator[Turn, None]:
-    url = f"http://127.0.0.1:{port}"
-    async with HTTPClient(url, max_connections=size, max_idle=size, idle_s=LONG_S, read_s=LONG_S) as http:
+async def ezflow(port: int, size: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Turn, None]:
+    async with HTTPClient(_url(port, tls), max_connections=size, idle_s=LONG_S, read_s=LONG_S, tls=tls) as http:
 
         async def turn(path: str, body: bytes, line: Callable[[str], None]) -> None:
             async with http.stream("POST", path, content=body, user="u") as reply:
@@ -205,14 +210,20 @@ async def ezflow(port: int, size: int) -> AsyncGenerator[Turn, None]:
 
 
 @asynccontextmanager
-async def by_hand(port: int, size: int) -> AsyncGenerator[Turn, None]:
-    """The least that it can cost: bytes split at newlines, chunk headers skipped by how they look, no timeouts."""
+async def by_hand(port: int, size: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Turn, None]:
+    """The least that trio's streams can cost: bytes split at newlines, chunk headers skipped by how they look, no
+    timeouts.
+    """
     places = trio.Semaphore(size)
-    idle: list[trio.SocketStream] = []
+    idle: list[trio.abc.Stream] = []
+
+    async def opened() -> trio.abc.Stream:
+        tcp = await trio.open_tcp_stream("127.0.0.1", port)
+        return trio.SSLStream(tcp, tls, server_hostname="127.0.0.1", https_compatible=True) if tls else tcp
 
     async def turn(path: str, body: bytes, line: Callable[[str], None]) -> None:
         async with places:
-            stream = idle.pop() if idle else await trio.open_tcp_stream("127.0.0.1", port)
+            stream = idle.pop() if idle else await opened()
             try:
                 await stream.send_all(f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 decoder = Lines()
@@ -224,19 +235,19 @@ async def by_hand(port: int, size: int) -> AsyncGenerator[Turn, None]:
                             line(each)
                 idle.append(stream)
             except BaseException:
-                stream.socket.close()
+                await trio.aclose_forcefully(stream)
                 raise
 
     try:
         yield turn
     finally:
         for stream in idle:
-            stream.socket.close()
+            await trio.aclose_forcefully(stream)
 
 
 VARIANTS: dict[str, Variant] = {
     "bytes by hand, no HTTP, no timeouts": by_hand,
-    "ezflow's HTTPClient: h11, one watch": ezflow,
+    "ezflow's HTTPClient: llhttp, one watch": ezflow,
     "h11 on trio, a scope around each read": h11_scopes,
     "httpcore2 connections, no timeouts": httpcore2_bare,
     "httpcore2 connections": httpcore2_connections,
@@ -244,3 +255,4 @@ VARIANTS: dict[str, Variant] = {
     "httpx2 aiter_raw": httpx2_raw,
     "httpx2 aiter_lines": httpx2_lines,
 }
+SECURE = {name: variant for name, variant in VARIANTS.items() if variant in (by_hand, ezflow, httpx2_raw, httpx2_lines)}

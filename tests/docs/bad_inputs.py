@@ -209,6 +209,7 @@ async def other_routes() -> list[Row]:
             await server.row("`GET /turns`", "GET", "/turns"),
             await server.row("`POST /interrupt` `{}`", "POST", "/interrupt", {}),
             await server.row("`GET /schema?of=everything`", "GET", "/schema?of=everything"),
+            await server.row("`GET /history`", "GET", "/history"),
             await server.row("`GET /interrupt_talk`", "GET", "/interrupt_talk"),
             await server.row("`POST /awake?user=`", "POST", "/awake?user="),
             await server.row("`GET /heartbeat?user=` and 257 characters", "GET", f"/heartbeat?user={'x' * 257}"),

@@ -275,6 +275,15 @@ async def test_a_turn_that_takes_too_long_says_so(serving):
     assert [kind for kind, _ in lines] == ["text", "error", "text"]
 
 
+async def test_a_turn_whose_budget_is_up_says_so_once(serving, caplog):
+    async with serving(Waits().budget(total_s=0.05)) as server:
+        lines = await Client(server).lines(user="ann", Input="x")
+    errors = [told for kind, told in lines if kind == "error"]
+    assert len(errors) == 1
+    assert errors[0].startswith("waits: BudgetExceeded: not done within 0.05 s: waits")
+    assert lines[-1][1]["Is_End"] is True
+
+
 async def test_sound_of_another_rate_becomes_24_khz(serving):
     async with serving(FakeTTS(rate_hz=16_000)) as server:
         lines = await Client(server).lines(user="ann", Input="hello")

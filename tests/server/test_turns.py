@@ -253,6 +253,15 @@ async def test_a_turn_that_takes_too_long_ends_as_timeout(serving):
     assert events[-1]["reason"] == "timeout"
 
 
+async def test_a_turn_whose_budget_is_up_says_who_was_late_and_ends_as_timeout(serving, caplog):
+    async with serving(FakeLLM("hi").shown() >> Pause(60).budget(first_reply_s=0.05)) as server:
+        *_, failed, ended = await server.turn(user="ann", input="x")
+        assert (failed["type"], failed["stage"], failed["error"]) == ("error", "pause", "BudgetExceeded")
+        assert failed["message"] == "no reply within 0.05 s: pause has given nothing."
+        assert (ended["type"], ended["reason"]) == ("turn.ended", "timeout")
+        assert (await server.turn(user="ann", input="y"))[-1]["reason"] == "timeout"
+
+
 async def test_fifty_users_at_once_each_get_their_own_answers(serving):
     async with serving(FakeLLM("You said {}.").shown() >> FakeTTS()) as server:
 

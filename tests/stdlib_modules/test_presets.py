@@ -143,6 +143,25 @@ async def test_interrupting_a_turn_closes_the_servers_connection_and_leaves_the_
             server.each_s = script
 
 
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_budget_that_is_up_names_the_server_and_leaves_the_pool_whole(name):
+    case = LOADED[name]
+    async with case.standin().serving() as server:
+        module = case.module(server.url, max_connections=1)
+        flow = module.budget(total_s=0.2)
+        async with flow.open() as service, service.session("ann") as session:
+            server.fault = Fault.SILENT
+            for _ in range(2):  # the one place is free again
+                events = [event async for event in session.turn(case.samples[0], options=case.options)]
+                told, end = events[-2:]
+                assert (told.error.name, told.stage, end.reason) == ("BudgetExceeded", module.name, "timeout")
+                assert f"{module.name} waits for {type(module).__name__} at {server.url}" in told.error.message
+            await server.until(lambda: server.connections == 0)
+        server.fault = Fault.NONE
+        async with module.open() as service, service.session("ann") as session:
+            assert await answer(session, case)
+
+
 async def answer(session: Any, case: Case) -> list[str]:
     events = [event async for event in session.turn(case.samples[0], options=case.options)]
     assert events[-1].reason == "done", events

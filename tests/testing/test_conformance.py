@@ -333,6 +333,19 @@ def _clean() -> Any:
         os.close(OPENED.pop())
 
 
+def test_where_sound_is_cut_may_differ_from_turn_to_turn():
+    cuts = itertools.cycle([2, 4, 6])
+
+    @module
+    class Says(Module[str, Audio]):
+        async def process(self, text: str, turn: Turn) -> AsyncIterator[Audio]:
+            cut = next(cuts)
+            yield Audio(bytes(8)[:cut], 8000, text=text)
+            yield Audio(bytes(8)[cut:], 8000)
+
+    check_module(Says(), ["x", "y"])
+
+
 @pytest.mark.parametrize(
     ("broken", "rule", "what"),
     [

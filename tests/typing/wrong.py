@@ -45,6 +45,9 @@ Hears() >> Latest(Hears())  # mypy: arg-type; pyright: reportOperatorIssue
 Hears() >> batch(8, 0.1) >> Speaks()  # mypy: operator; pyright: reportOperatorIssue
 Speaks() >> ordered(Speaks(), 3)  # mypy: arg-type; pyright: reportOperatorIssue
 Hears() >> (Speaks() | Hears())  # mypy: operator; pyright: reportOperatorIssue
+Hears().budget(total_s=1) >> Speaks() >> Speaks()  # mypy: operator; pyright: reportOperatorIssue
+Speaks().budget(1.2)  # mypy: call-arg; pyright: reportCallIssue
+Speaks().budget(total_s="1")  # mypy: arg-type; pyright: reportArgumentType
 length | Hears()  # mypy: operator; pyright: reportOperatorIssue
 fallback(Speaks(), Hears()) >> Hears()  # mypy: operator; pyright: reportOperatorIssue
 wrong: Flow[str, str] = Speaks()  # mypy: assignment; pyright: reportAssignmentType

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -12,10 +10,9 @@ import trio
 from http_standin import DONE, Peer, StandIn, chunk, head, listening, standing, whole
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ezflow import EzflowError, MissingDependency
+from ezflow import EzflowError
 from stdlib_modules.http.client import HTTPClient
 from stdlib_modules.http.errors import BackendBroken, BackendError, BackendRefused, BackendTimeout, BackendUnreachable
-from stdlib_modules.http.websocket_client import WebSocketClient
 
 
 async def ok(peer: Peer) -> None:
@@ -223,20 +220,10 @@ async def test_each_request_has_its_own_deadline(mock_clock: MockClock) -> None:
         assert [round(each - begun) for each in late] == [60, 80, 100]
 
 
-@pytest.fixture
-def no_pauses() -> Iterator[None]:
-    """Attempts follow each other at once."""
-    stamina = pytest.importorskip("stamina", reason="stamina is not installed: pip install -e '.[http]'")
-    stamina.set_testing(True, attempts=10, cap=True)
-    yield
-    stamina.set_testing(False)
-
-
 async def busy(server: StandIn, peer: Peer, times: int, *headers: str) -> None:
     await (peer.send(whole(b"busy", 503, *headers)) if len(server.asked) <= times else ok(peer))
 
 
-@pytest.mark.usefixtures("no_pauses")
 async def test_a_request_is_made_again_while_the_server_is_not_ready() -> None:
     async def answer(peer: Peer) -> None:
         await busy(server, peer, 2)
@@ -252,7 +239,6 @@ async def test_a_request_is_made_again_while_the_server_is_not_ready() -> None:
             assert (len(server.asked), http.slots.free) == (2, 100)
 
 
-@pytest.mark.usefixtures("no_pauses")
 async def test_what_another_attempt_does_not_mend_is_not_tried_again() -> None:
     async def answer(peer: Peer) -> None:
         await peer.send(whole(b"no", 400) if peer.line.startswith("POST") else head())
@@ -266,8 +252,37 @@ async def test_what_another_attempt_does_not_mend_is_not_tried_again() -> None:
     assert len(server.asked) == 2
 
 
+async def test_each_attempt_that_failed_is_logged_with_who_why_and_when_the_next_is(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(peer: Peer) -> None:
+        await busy(server, peer, 1, "Retry-After: 2")
+
+    async def clock() -> None:
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(2)
+
+    async with standing(answer) as server, HTTPClient(server.url, server="Ollama", retries=3) as http:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock)
+            assert await asked(http) == b"ok"
+        (record,) = caplog.records
+        told = f"attempt 1 of 4 failed, the next is in 2.0 s: Ollama at {server.url}/api answered 503: busy"
+        assert (record.name, record.levelname, record.getMessage()) == ("ezflow", "WARNING", told)
+        assert vars(record)["url"] == f"{server.url}/api"
+
+
+async def test_no_pause_is_begun_that_ends_too_late(mock_clock: MockClock) -> None:
+    async def answer(peer: Peer) -> None:
+        await busy(server, peer, 1, "Retry-After: 4")
+
+    async with standing(answer) as server, HTTPClient(server.url, retries=3, total_s=3.0) as http:
+        with pytest.raises(BackendRefused, match="503"):
+            await asked(http)
+    assert trio.current_time() < 3
+
+
 async def test_a_request_is_made_again_when_the_server_says(mock_clock: MockClock) -> None:
-    pytest.importorskip("stamina", reason="stamina is not installed: pip install -e '.[http]'")
     after = "4"
 
     async def answer(peer: Peer) -> None:
@@ -290,11 +305,11 @@ async def test_a_request_is_made_again_when_the_server_says(mock_clock: MockCloc
         assert (caught.value.retry_after_s, len(server.asked)) == (3600, 1)
 
 
-async def test_without_what_attempts_need_a_client_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "stamina", None)
-    for client in (HTTPClient("http://127.0.0.1:1", retries=1), WebSocketClient("ws://127.0.0.1:1", retries=1)):
-        with pytest.raises(MissingDependency, match="needs stamina"):
-            async with client:
-                raise AssertionError("it has been opened")
-    async with HTTPClient("http://127.0.0.1:1"):
-        pass
+async def test_a_pause_that_the_caller_has_no_time_for_is_not_begun(mock_clock: MockClock) -> None:
+    async def answer(peer: Peer) -> None:
+        await busy(server, peer, 1, "Retry-After: 4")
+
+    async with standing(answer) as server, HTTPClient(server.url, retries=3) as http:
+        with trio.fail_after(3), pytest.raises(BackendRefused, match="answered 503"):
+            await asked(http)
+    assert (len(server.asked), trio.current_time()) == (1, 0)

@@ -250,7 +250,6 @@ def tasks() -> int:
 
 
 async def test_a_request_left_between_two_attempts() -> None:
-    pytest.importorskip("stamina", reason="stamina is not installed: pip install -e '.[http]'")
     refused = trio.Event()
 
     async def busy(peer: Peer) -> None:

@@ -111,6 +111,8 @@ async def test_calls_that_cannot_be_meant_are_refused() -> None:
         for path in ["api", "/a b", "/好", "/a\r\nX: y"]:
             with pytest.raises(ValueError, match="cannot be a URL's path"):
                 await asked(http, path=path)
+        with pytest.raises(ValueError, match="cannot be a method"):
+            await asked(http, "GET / HTTP/1.1\r\nX:")
     assert repr(http) == "HTTPClient('http://127.0.0.1:1', server='The server')"
     with pytest.raises(ValueError, match="max_connections=0"):
         HTTPClient("http://127.0.0.1", max_connections=0)

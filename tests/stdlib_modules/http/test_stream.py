@@ -9,8 +9,8 @@ import attrs
 import pytest
 import trio
 
-from ezflow import Turn, module, ordered
-from ezflow.testing.backends import GPTSoVITSStandIn, OllamaStandIn, Reply, Request, StandIn
+from ezflow import Service, Turn, fallback, module, ordered
+from ezflow.testing.backends import Fault, GPTSoVITSStandIn, OllamaStandIn, Reply, Request, StandIn
 from stdlib_modules.http.stream import Ask, HTTPStream, Reads
 from stdlib_modules.llm.ollama import Ollama
 from stdlib_modules.tts.gpt_sovits import GPTSoVITS
@@ -104,6 +104,31 @@ async def test_a_probe_does_not_wait_for_a_place():
 
 def voice(server: StandIn, **settings: Any) -> GPTSoVITS:
     return GPTSoVITS(ref_audio_path="a.wav", prompt_text="a", prompt_lang="en", url=server.url, **settings)
+
+
+async def test_a_budget_ends_the_wait_for_a_place_too_and_says_so(caplog):
+    async with OllamaStandIn(fault=Fault.SILENT).serving() as silent, OllamaStandIn().serving() as spare:
+        busy = Ollama("qwen2.5", url=silent.url, max_connections=1)
+        flow = fallback(busy.budget(first_reply_s=0.3), Ollama("qwen2.5", url=spare.url))
+        said: dict[str, list[str]] = {}
+
+        async def ask(service: Service, user: str) -> None:
+            async with service.session(user) as session:
+                said[user] = [event.item async for event in session.turn("x") if event.type == "text"]
+
+        async with flow.open() as service:
+            for _ in range(2):  # the one place is free again afterwards
+                before = len(silent.requests)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(ask, service, "ann")
+                    await silent.until(lambda before=before: len(silent.requests) > before)
+                    nursery.start_soon(ask, service, "bob")
+                assert said == {"ann": ["You", " said", " x."], "bob": ["You", " said", " x."]}
+                await silent.until(lambda: len(silent.requests) == 2 or not silent.connections)
+                said.clear()
+    where = f"ollama waits for Ollama at {silent.url}"
+    assert f"{where}." in caplog.text
+    assert f"{where}, where all places (1) were taken." in caplog.text
 
 
 async def test_a_listener_who_takes_nothing_keeps_no_voice_from_the_others():

@@ -1,0 +1,56 @@
+"""How far the tests go that choose at random or try everything, and how far they went: said at the end of the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+DONE = pytest.StashKey[dict[str, "Counter[str]"]]()
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Is this the long mode: `pytest tests/faults --long`?"""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def effort(is_long: bool) -> Callable[..., settings]:
+    """Hypothesis' settings, by how many examples the short and the long mode shall try."""
+
+    def of(short: int, long: int, **more: Any) -> settings:
+        # The real clock decides nothing here, and what is found shall be found again.
+        return settings(
+            max_examples=long if is_long else short,
+            deadline=None,
+            derandomize=not is_long,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            **more,
+        )
+
+    return of
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`count(examples=1, steps=30)`: adds to what the end of the run says of this test."""
+    done = request.config.stash.setdefault(DONE, {})
+
+    def add(**numbers: int) -> None:
+        done.setdefault(request.node.name, Counter()).update(numbers)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    done = config.stash.get(DONE, {})
+    if done:
+        terminalreporter.section("what was tried")
+    for test, numbers in done.items():
+        told = ", ".join(f"{number} {what}" for what, number in numbers.items())
+        terminalreporter.write_line(f"{test}: {told}")
