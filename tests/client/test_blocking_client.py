@@ -217,7 +217,7 @@ async def test_events_that_a_script_does_not_take_hold_up_the_server(serving):
             before = -1
             while seen.count > before:  # what is kept fills first, and the system's own buffers
                 before = seen.count
-                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.2)
+                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.05)
             assert 500 < seen.count < 1500
             assert [event.reason for event in live][-1] == "done"
 
