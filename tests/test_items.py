@@ -109,7 +109,14 @@ def overfull_wav() -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"RIFF", b"not a wav at all, but long enough for a header....", float_wav(), wav(b"", 2)[:30], overfull_wav()],
+    [
+        b"",
+        b"RIFF",
+        b"not a wav at all, but long enough for a header....",
+        float_wav(),
+        wav(b"", 2)[:30],
+        overfull_wav(),
+    ],
 )
 def test_what_is_no_pcm_wav_is_a_value_error_that_says_what_is_needed(data):
     with pytest.raises(ValueError, match="not a WAV of PCM samples"):
