@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
-import logging
 import struct
 import time
 from collections.abc import Callable
@@ -17,14 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import h11
-import pytest
-import trio
+from anything import BODIES, JSON, MESSAGES, SOUNDS
 from hypothesis import given
 from hypothesis import strategies as st
-from reachable import Server, serving
-from trio_websocket import ConnectionClosed, connect_websocket_url
-from worlds import World
 
 from ezflow import Audio, InputError, SettingsError, Utterance
 from ezflow.convert import decode, structure
@@ -40,41 +33,10 @@ from stdlib_modules.http.errors import Broken, Unheard
 from stdlib_modules.http.sound import NotSound, WavSplitter
 from stdlib_modules.tts.doubao_frames import NotAFrame, decoded
 
-MIB = 1024 * 1024
-# Of one decoding: it takes well below a millisecond, and no machine is so busy.
+# Of one decoding: it takes about a millisecond, and no machine is so busy.
 WITHIN_S = 5.0
 LONGEST_ERROR = 16 * 1024
 FLOW = FakeASR() >> FakeLLM().shown() >> FakeTTS()
-
-# Numbers at the edges of what anything can hold, some of them written by those alone who do not keep to JSON.
-NUMBERS = st.integers() | st.sampled_from([2**31, 2**53 + 1, 2**64, 10**400, -(10**400)]) | st.floats()
-NAMES = """type start input end interrupt played ping data entry options format rate_hz channels timeline turn seq ms
-    user Input Entry LLM TTS ENDASR ann llm"""
-WORDS = st.sampled_from(NAMES.split())
-TEXTS = WORDS | st.text(max_size=40)
-JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXTS,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXTS, inner, max_size=5),
-    max_leaves=20,
-)
-
-
-def objects(first: dict[str, st.SearchStrategy[Any]], others: str) -> st.SearchStrategy[dict[str, Any]]:
-    """What is nearly right: it comes further in than what is not."""
-    return st.fixed_dictionaries(first, optional=dict.fromkeys(others.split(), JSON))
-
-
-FRAMES = objects({"type": WORDS}, "entry options format timeline data turn seq ms")
-BODIES = objects({"user": st.just("ann") | JSON}, "input Input Entry entry options timeline LLM FakeLLM")
-MANY_KEYS = ",".join(f'"{number}":0' for number in range(9999))
-ODD = st.sampled_from(
-    [
-        "", "\0", "NaN", "-", "1e999", "1" * 5000, '"\\ud800"', "\ufeff{}", '{"a":1,"a":2}', "[" * 999, "[" * 100_000,
-        '{"type":' * 990 + "1" + "}" * 990, '{"type":"input","data":' + "[" * 990 + "]" * 990 + "}",
-        f'{{"type":"start",{MANY_KEYS}}}', f'{{"user":"ann","input":1,"{"k" * MIB}":0}}',
-    ]
-)  # fmt: skip
-MESSAGES = st.text(max_size=200) | st.builds(json.dumps, JSON | FRAMES | BODIES) | ODD
 
 
 def told(decoding: Callable[[], Any], *documented: type[Exception]) -> Any:
@@ -134,38 +96,6 @@ def test_a_body_of_ezpipe_and_what_it_asks_of_the_stages(effort):
             told(lambda: read_sound(payload), InputError)
 
     tried(effort, check, JSON | BODIES, 20_000)
-
-
-# A WAV whose fields are what they may not be, and one whose bytes end anywhere.
-FIELD = st.sampled_from([0, 1, 2, 3, 4, 6, 8, 16, 24, 32, 40, 64, 0xFFFE, 0xFFFF]) | st.integers(0, 0xFFFF)
-SIZE = st.sampled_from([0, 1, 4, 16, 18, 40, 100, 2**30, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]) | st.integers(0, 200)
-CHUNKS = st.lists(
-    st.tuples(
-        st.sampled_from([b"fmt ", b"data", b"LIST", b"RIFF", b"fact"]) | st.binary(min_size=4, max_size=4), SIZE
-    ).flatmap(lambda head: st.binary(max_size=60).map(lambda body: struct.pack("<4sI", *head) + body)),
-    max_size=4,
-).map(b"".join)
-
-
-@st.composite
-def wavs(draw: st.DrawFn) -> bytes:
-    form = struct.pack("<HHIIHH", draw(FIELD), draw(FIELD), draw(SIZE), draw(SIZE), draw(FIELD), draw(FIELD))
-    form += draw(st.binary(max_size=30))
-    size = draw(st.just(len(form)) | SIZE)
-    data = draw(st.binary(max_size=100))
-    whole = b"".join(
-        [
-            draw(st.sampled_from([b"RIFF", b"RF64"])) + struct.pack("<I", draw(SIZE)) + b"WAVE",
-            draw(CHUNKS) if draw(st.booleans()) else b"",
-            b"fmt " + struct.pack("<I", size) + form,
-            b"data" + struct.pack("<I", draw(st.just(len(data)) | SIZE)) + data,
-            draw(CHUNKS),
-        ]
-    )
-    return whole[: draw(st.just(len(whole)) | st.integers(0, len(whole)))]
-
-
-SOUNDS = wavs() | st.binary(max_size=200) | st.binary(max_size=100).map(lambda rest: b"RIFF\0\0\0\0WAVE" + rest)
 
 
 def test_a_wav_that_a_client_sends(effort):
@@ -265,97 +195,3 @@ def test_a_file_of_tokens(effort, tmp_path: Path):
         told(lambda: read_tokens(read_file(path)), SettingsError)
 
     tried(effort, check, st.binary(max_size=200) | lines.map(lambda some: "\n".join(some).encode()), 10_000)
-
-
-async def post(server: Server, path: str, body: bytes) -> tuple[int, bytes]:
-    """The status and the body of an answer, on a connection of its own."""
-    http = h11.Connection(h11.CLIENT)
-    head = h11.Request(method="POST", target=path, headers=[("Host", "localhost"), ("Content-Length", str(len(body)))])
-    async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-        sent = [http.send(head), http.send(h11.Data(body)), http.send(h11.EndOfMessage())]
-        await stream.send_all(b"".join(filter(None, sent)))
-        status, answer = 0, b""
-        while not isinstance(event := http.next_event(), h11.EndOfMessage):
-            if event is h11.NEED_DATA:
-                http.receive_data(await stream.receive_some())
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                answer += event.data
-    return status, answer
-
-
-class Running:
-    """A server in a thread of its own, for what is no coroutine."""
-
-    def __init__(self) -> None:
-        self.world = World()
-        self.server: Server
-        self._done = trio.Event()
-
-    def __enter__(self) -> Running:
-        self.world.start()
-        self.world.run(self._begin)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.world.call(self._done.set)
-        self.world.stop()
-
-    async def _begin(self) -> None:
-        async def serve(task_status: Any) -> None:
-            async with serving({"talk": FLOW}, turn_s=5.0) as server:
-                task_status.started(server)
-                await self._done.wait()
-
-        self.server = await self.world.nursery.start(serve)
-
-
-@pytest.fixture
-def running():
-    with Running() as running:
-        yield running
-
-
-SOUND_BODIES = st.tuples(st.sampled_from([b"input", b"Input"]), SOUNDS.map(base64.b64encode)).map(
-    lambda name_and_sound: b'{"user":"ann","%b":"%b"}' % name_and_sound
-)
-RAW = st.binary(max_size=300) | MESSAGES.map(lambda text: text.encode(errors="surrogatepass")) | SOUND_BODIES
-
-
-@pytest.mark.parametrize("path", ["/turns", "/interrupt", "/input"])
-def test_a_body_over_a_socket_is_answered_and_never_by_a_fault(running, effort, caplog, path):
-    def check(body: bytes) -> None:
-        with caplog.at_level(logging.ERROR):
-            status, answer = running.world.run(post, running.server, path, body)
-        assert status in (200, 400, 422), (status, answer[:300])
-        assert len(answer) < LONGEST_ERROR + 2 * len(body)
-        assert not caplog.records
-
-    effort(short=60, long=3000)(given(RAW)(check))()
-
-
-def test_messages_over_a_websocket_are_answered_and_the_next_is_heard(running, effort, caplog):
-    async def spoken(messages: list[str | bytes]) -> None:
-        url = f"ws://127.0.0.1:{running.server.port}/ws?user=ann"
-        with trio.fail_after(WITHIN_S):
-            async with trio.open_nursery() as nursery:
-                socket = await connect_websocket_url(nursery, url, message_queue_size=1000)
-                for message in messages:
-                    await socket.send_message(message)
-                await socket.send_message('{"type":"ping"}')
-                while await socket.get_message() != '{"type":"pong"}':
-                    pass
-                with trio.move_on_after(1):
-                    await socket.aclose()
-                nursery.cancel_scope.cancel()
-
-    def check(messages: list[str | bytes]) -> None:
-        with caplog.at_level(logging.ERROR):
-            try:
-                running.world.run(spoken, [m for m in messages if m != '{"type":"ping"}'])
-            except* ConnectionClosed as closed:
-                raise AssertionError(f"the socket was closed: {closed.exceptions}") from closed
-        assert not caplog.records
-
-    effort(short=60, long=3000)(given(st.lists(MESSAGES | st.binary(max_size=50), max_size=6))(check))()
