@@ -45,10 +45,10 @@ FLOORS = {
     "session": 9,
     "service": 10,
     "__init__": 11,
-    "cli": 12,
-    "__main__": 13,
+    "cli": 15,
+    "__main__": 16,
 }
-PACKAGES = {"observe": 9, "server": 11, "client": 11, "testing": 11, "talk": 12, "top": 13}
+PACKAGES = {"observe": 9, "server": 11, "client": 11, "testing": 11, "talk": 12, "top": 13, "commands": 14}
 PUBLIC = [
     "Audio",
     "BudgetExceeded",
