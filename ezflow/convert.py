@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs import Converter
+from cattrs.cols import (
+    homogenous_tuple_structure_factory,
+    is_any_set,
+    is_frozenset,
+    is_mutable_sequence,
+    is_sequence,
+    list_structure_factory,
+)
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError
 from cattrs.preconf.msgspec import MsgspecJsonConverter, make_converter
 
@@ -43,6 +52,9 @@ def converter() -> MsgspecJsonConverter:
         made.register_structure_hook(plain, _strict)
     made.register_structure_hook_func(_is_plain_union, _strict_union)
     made.register_structure_hook_func(_is_literal, _one_of)
+    ways = [(is_any_set, _set_factory), (is_sequence, homogenous_tuple_structure_factory)]
+    for is_array, factory in (*ways, (is_mutable_sequence, list_structure_factory)):
+        made.register_structure_hook_factory(is_array, partial(_array_hook, factory))
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
@@ -55,6 +67,24 @@ def _strict(value: Any, cls: type) -> Any:
     if type(value) is not cls:
         raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
     return value
+
+
+def _set_factory(annotation: Any, made: Converter) -> Callable[[Any, Any], Any]:
+    members = list[(get_args(annotation) or (Any,))[0]]  # type: ignore[misc, valid-type]  # made at run time
+    hook, kind = made.get_structure_hook(members), frozenset if is_frozenset(annotation) else set
+    return lambda value, _: kind(hook(value, members))
+
+
+def _array_hook(factory: Callable[[Any, Any], Callable[[Any, Any], Any]], annotation: Any, made: Converter) -> Any:
+    """How an array is structured: cattrs would take each letter of a string, and each key of an object."""
+    hook = factory(annotation, made)
+
+    def structured(value: Any, _: Any = annotation) -> Any:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{_brief(value)} was given, but an array is needed")
+        return hook(value, annotation)
+
+    return structured
 
 
 def _is_plain_union(annotation: Any) -> bool:

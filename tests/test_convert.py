@@ -33,6 +33,7 @@ class Options:
     voice: Voice | None = None
     loud: bool = False
     voices: dict[str, Voice] = attrs.field(factory=dict)
+    ports: frozenset[int] = frozenset()
     mode: Literal["fast", "good"] = "fast"
     colour: Colour = Colour.RED
     top_k: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
@@ -47,11 +48,13 @@ def test_an_object_becomes_its_class():
         "stop": ["a", "b"],
         "voice": {"name": "ann"},
         "voices": {"x": {"name": "bob", "speed": 0.5}},
+        "ports": [80, 443, 80],
         "mode": "good",
         "colour": "red",
     }
     made = structure(given, Options, "options.LLM")
-    assert made == Options(1.0, 10, ("a", "b"), Voice("ann"), False, {"x": Voice("bob", 0.5)}, "good")
+    voices = {"x": Voice("bob", 0.5)}
+    assert made == Options(1.0, 10, ("a", "b"), Voice("ann"), False, voices, frozenset({80, 443}), "good")
     assert type(made.temperature) is float
 
 
@@ -75,6 +78,10 @@ def test_an_instance_is_taken_as_it_is():
         ({"loud": 1}, "options.loud", "1 was given, but bool is needed"),
         ({"loud": "true"}, "options.loud", "'true' was given, but bool is needed"),
         ({"stop": ["a", 2]}, "options.stop[1]", "2 was given, but str is needed"),
+        ({"stop": "ab"}, "options.stop", "'ab' was given, but an array is needed"),
+        ({"stop": {"a": 1}}, "options.stop", "{'a': 1} was given, but an array is needed"),
+        ({"ports": {}}, "options.ports", "{} was given, but an array is needed"),
+        ({"ports": [1, "2"]}, "options.ports[1]", "'2' was given, but int is needed"),
         ({"voice": {"name": 3}}, "options.voice.name", "3 was given, but str is needed"),
         ({"voice": {}}, "options.voice.name", "missing"),
         ({"mode": "quick"}, "options.mode", "'quick' was given, but 'fast' or 'good' is needed"),
@@ -225,6 +232,7 @@ def test_items_go_out_as_plain_values():
         "language": "en",
         "size": 1.0,
         "voices": {},
+        "ports": [],
         "mode": "fast",
         "colour": "red",
     }
