@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 import trio
 from quart import Blueprint, Quart, Response, g, request, websocket
+from quart.globals import request_ctx
 from quart.wrappers import Request, Websocket
 
 from ..errors import InputError
 from . import tokens
+from .bounds import USER
 from .config import Settings, is_loopback
 from .rates import Rates
 from .refusals import Forbidden, ShuttingDown, TooManyRequests, Unauthorized
@@ -30,8 +32,6 @@ __all__ = ["Edges"]
 # code. Own: who has a token, if there are any.
 Audience = Literal["all", "ezpipe", "socket", "own"]
 
-MAX_USER_CHARS = 256
-METHODS = "GET, POST, DELETE, OPTIONS"
 HEADERS = "Authorization, Content-Type, Accept, Last-Event-ID"
 FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 SAFE = {
@@ -69,8 +69,8 @@ class Edges:
 
         Raises: InputError for what is no user's name; Forbidden; TooManyRequests, if it `counts`.
         """
-        if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARS:
-            raise InputError("user", f"a string of 1 to {MAX_USER_CHARS} characters is needed")
+        if not isinstance(user, str) or not USER.least <= len(user) <= USER.most:
+            raise InputError("user", f"a string of {USER.least} to {USER.most} characters is needed")
         token: tokens.Token | None = g.get("token")
         if token is not None and not token.stands_for(user):
             raise Forbidden(f"this token does not stand for user {user!r}.")
@@ -121,8 +121,11 @@ class Edges:
     async def _refuse_request(self) -> Response | None:
         audience = self._identify(request)
         self._refuse_foreign(request)
-        if request.method == "OPTIONS":
-            return Response(b"", 204, {"Allow": METHODS})
+        routes = request_ctx.url_adapter if request.method == "OPTIONS" else None
+        if routes is not None and (methods := routes.allowed_methods()):
+            options = Response(b"", 204, {"Allow": ", ".join(sorted(methods))})
+            del options.headers["Content-Type"]
+            return options
         if not (self.knows or audience == "all" or (audience == "ezpipe" and self._is_trusted())):
             raise self.unauthorized("send the header `Authorization: Bearer TOKEN`.")
         if audience == "own":
@@ -147,8 +150,8 @@ class Edges:
             if (origin := request.headers.get("Origin")) in self._settings.origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
                 response.headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
-                if request.method == "OPTIONS":
-                    response.headers["Access-Control-Allow-Methods"] = METHODS
+                if request.method == "OPTIONS" and "Allow" in response.headers:
+                    response.headers["Access-Control-Allow-Methods"] = response.headers["Allow"]
                     response.headers["Access-Control-Allow-Headers"] = HEADERS
                     response.headers["Access-Control-Max-Age"] = "600"
         return response

@@ -111,6 +111,19 @@ async def test_a_listed_site_may_ask_what_it_may_do_and_read_the_answer(serving)
             assert "access-control-allow-origin" not in response.headers
 
 
+async def test_a_route_tells_its_own_methods_and_no_route_tells_none(serving):
+    async with serving({"a": Keeps(), "b": FakeLLM("hi")}) as server:
+        for path, methods in (
+            ("/turns", "OPTIONS, POST"),
+            ("/b/history", "DELETE, GET, HEAD, OPTIONS"),
+            ("/conversations/delete", "DELETE, OPTIONS"),
+        ):
+            async with server.request("OPTIONS", path) as response:
+                assert (response.status, response.headers["allow"]) == (204, methods)
+                assert "content-type" not in response.headers
+        assert (await server.json("OPTIONS", "/nowhere"))[0] == 404
+
+
 async def test_every_response_has_safe_headers(serving):
     async with serving(FakeLLM("hi")) as server:
         for method, path, body in (("GET", "/flow", b""), ("POST", "/turns", BODY), ("GET", "/nowhere", b"")):
