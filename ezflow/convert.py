@@ -61,9 +61,11 @@ def converter() -> MsgspecJsonConverter:
 
 
 def _strict(value: Any, cls: type) -> Any:
-    # JSON has one number type: 1 is a fine temperature. A bool is no number, though Python says so.
+    # JSON has one number type: 1 is a fine temperature, and 2.0 a fine count. A bool is no number to it.
     if cls is float and type(value) is int:
         return _as_float(value)
+    if cls is int and type(value) is float and value.is_integer():
+        return int(value)
     if type(value) is not cls:
         raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
     return value
@@ -96,6 +98,8 @@ def _strict_union(value: Any, annotation: Any) -> Any:
     members = union_members(annotation)
     if type(value) is int and float in members and int not in members:
         return _as_float(value)
+    if type(value) is float and int in members and float not in members and value.is_integer():
+        return int(value)
     if type(value) not in members:
         raise TypeError(f"{_brief(value)} was given, but {show(annotation)} is needed")
     return value

@@ -58,6 +58,12 @@ def test_an_object_becomes_its_class():
     assert type(made.temperature) is float
 
 
+def test_a_number_without_a_fraction_is_a_whole_number_however_it_is_written():
+    made = structure({"tokens": 5.0, "top_k": 1e3}, Options, "options.LLM")
+    assert (made.tokens, made.top_k) == (5, 1000)
+    assert type(made.tokens) is type(made.top_k) is int
+
+
 def test_a_bound_holds_for_what_a_field_converts_to():
     assert structure({"size": -1.0}, Options, "options").size == 1.0
 
@@ -71,7 +77,7 @@ def test_an_instance_is_taken_as_it_is():
     ("given", "path", "problem"),
     [
         ({"tokens": "5"}, "options.tokens", "'5' was given, but int is needed"),
-        ({"tokens": 5.0}, "options.tokens", "5.0 was given, but int is needed"),
+        ({"tokens": 5.5}, "options.tokens", "5.5 was given, but int is needed"),
         ({"tokens": True}, "options.tokens", "True was given, but int is needed"),
         ({"temperature": "1"}, "options.temperature", "'1' was given, but float is needed"),
         ({"temperature": False}, "options.temperature", "False was given, but float is needed"),
