@@ -69,6 +69,13 @@ def autobahn(session: nox.Session) -> None:
 
 
 @nox.session
+def schemathesis(session: nox.Session) -> None:
+    """Tries servers of fakes by their descriptions, for some minutes, with other data each time."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "tests/server/test_schemathesis.py", "--long", "-s", *session.posargs)
+
+
+@nox.session
 def phoenix(session: nox.Session) -> None:
     """Traces as Arize Phoenix gets them, which has an environment of its own: its packages are many."""
     session.install("-e", ".[dev]")

@@ -20,6 +20,7 @@ from .edges import Edges
 from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
 from .history import history
+from .openapi import docs, openapi
 from .playground import playground
 from .refusals import REFUSED, status_of
 from .replies import answer, refusal
@@ -70,6 +71,8 @@ def create_app(
     edges.register(watch(seen or Watch(), places, Statuses(services.values()), edges), "", "own")
     if settings.playground:
         edges.register(playground(), "", "all")
+    edges.register(openapi(app, services, settings), "", "own")
+    edges.register(docs(app, services, settings, edges), "", "all")  # it asks for a token itself
 
     async def refuse(error: Exception) -> Response:
         edges.refused[status_of(error)] += 1

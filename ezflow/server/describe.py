@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
 
-import attrs
-import msgspec
 from quart import Blueprint, Response
 
-from ..convert import union_members
-from ..items import Audio, Utterance
+from ..events import Reason
 from ..open_turn import has_latest
 from ..ports import show
 from ..service import Service
-from ..stage import Stage, heads
 from ..timeline import Doing
 from .replies import answer
+from .schemas import DIALECT, PCM16, WAV, by_entry, components, either, item_schema, takes
+from .turns import TurnRequest
 
 __all__ = ["describe", "events_schema", "flow_description", "request_schema"]
+
+SOUND = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "anyOf": [
+        {"title": "PCM16, 16 kHz, mono", "pattern": PCM16},
+        {"title": "WAV", "pattern": WAV, "format": "wav", "contentMediaType": "audio/wav"},
+    ],
+}
 
 
 def describe(description: Mapping[str, Any]) -> Blueprint:
@@ -47,7 +54,7 @@ def flow_description(service: Service, name: str, flows: Collection[str]) -> dic
                 "name": stage.name,
                 "in": show(stage.in_type),
                 "out": show(stage.out_type),
-                "takes": _takes(stage),
+                "takes": takes(stage),
                 "shown": stage.is_shown,
                 "options": stage.module.options_key or stage.name if stage.module.options else None,
                 "doc": (type(stage.module).__doc__ or "").strip().partition("\n")[0],
@@ -68,99 +75,70 @@ def request_schema(service: Service) -> dict[str, Any]:
         for stage in service.stages
         if stage.module.options is not None
     }
-    schemas, definitions = msgspec.json.schema_components(classes.values(), ref_template="#/$defs/{name}")
-    for cls, schema in zip(classes.values(), schemas, strict=True):
-        # msgspec gives classes of one name longer ones.
-        properties = definitions[schema["$ref"].removeprefix("#/$defs/")]["properties"]
-        for field in attrs.fields(cls):
-            properties[field.name] |= dict(_bounds(field.validator))
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "TurnRequest",
-        "type": "object",
-        "required": ["user", "input"],
-        "additionalProperties": False,
-        "properties": {
-            "user": {"type": "string"},
-            "input": _input_schema(heads(service.flow)[0]),
-            "entry": {
-                "default": 0,
-                "anyOf": [
-                    {"type": "integer", "minimum": 0, "maximum": len(service.stages) - 1},
-                    {"enum": [stage.name for stage in service.stages]},
-                ],
-            },
-            "options": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": dict(zip(classes, schemas, strict=True)),
-            },
-            "timeline": {"type": "boolean", "default": False},
-        },
-        "$defs": definitions,
-    }
+    stages = service.stages
+    items = [item_schema(stage, SOUND) for stage in stages]
+    types = [*classes.values(), *(one for _, others in items for one in others)]
+    (body, *schemas), definitions = components([TurnRequest, *types])
+    options, others = schemas[: len(classes)], iter(schemas[len(classes) :])
+    inputs = [either([schema, *(next(others) for _ in more)]) for schema, more in items]
+    request = definitions.pop(body["$ref"].rpartition("/")[2])
+    properties = request["properties"]
+    properties["entry"]["anyOf"] = [
+        {"type": "integer", "minimum": 0, "maximum": len(stages) - 1},
+        {"enum": [stage.name for stage in stages]},
+    ]
+    properties["options"] |= {"additionalProperties": False, "properties": dict(zip(classes, options, strict=True))}
+    chosen = by_entry(stages, inputs, entry="entry", item="input", named=True)
+    request["properties"] = properties | chosen.pop("properties")
+    return {"$schema": DIALECT, **request, **chosen, "$defs": definitions}
 
 
 def events_schema(service: Service) -> dict[str, Any]:
     """JSON Schema of an event of ezflow's own protocol."""
     text, number, count = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
     audio = {"rate_hz": count, "channels": count, "samples": count}
-    error, reasons = {"error": text, "message": text}, ["done", "interrupted", "error", "timeout"]
-    kinds: dict[str, tuple[dict[str, Any], list[str]]] = {
-        "turn.started": ({}, []),
-        "text": ({"text": text}, ["stage", "text"]),
-        "transcript": ({"text": text, "final": {"type": "boolean"}}, ["stage", "text", "final"]),
-        # Over a WebSocket `bytes` stands for `data`: the sound follows as a binary frame of that length.
-        "audio": (audio | {"data": text | {"contentEncoding": "base64"}, "bytes": count}, ["stage", *audio]),
-        "json": ({"data": {}}, ["stage", "data"]),
-        # In a turn with a timeline: what the stage is doing.
-        "stage": ({"state": {"enum": [*get_args(Doing)]}}, ["stage", "state"]),
-        "error": (error, [*error]),
-        "interrupted": ({}, ["run"]),
-        "turn.ended": ({"reason": {"enum": reasons}}, ["reason"]),
+    error, reasons = {"error": text, "message": text}, [*get_args(Reason)]
+    over_http = {"contentEncoding": "base64", "description": "Over HTTP: the sound."}
+    over_socket = {"description": "Over a WebSocket: so long is the binary frame that follows, which is the sound."}
+    sound = audio | {"data": text | over_http, "bytes": count | over_socket}
+    kinds: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+        "turn.started": ("The first.", {}, []),
+        "text": ("A piece of text: pieces of a stage, joined, are its text.", {"text": text}, ["stage", "text"]),
+        "transcript": (
+            "What was understood so far; with `final`, in the end. It replaces the one before.",
+            {"text": text, "final": {"type": "boolean"}},
+            ["stage", "text", "final"],
+        ),
+        "audio": ("A piece of sound: PCM16, little-endian, channels interleaved.", sound, ["stage", *audio]),
+        "json": ("Any other item.", {"data": {}}, ["stage", "data"]),
+        "stage": (
+            "In a turn with a timeline: what the stage is doing.",
+            {"state": {"enum": [*get_args(Doing)]}},
+            ["stage", "state"],
+        ),
+        "error": ("Something failed: the error's name, and what to do about it.", error, [*error]),
+        "interrupted": ("In a live turn: the run is over, no event of it follows.", {}, ["run"]),
+        "turn.ended": ("The last.", {"reason": {"enum": reasons}}, ["reason"]),
     }
-    common = {"turn": count, "seq": count, "t": number, "run": count}
-    common["stage"] = {"enum": [stage.name for stage in service.stages]}
-
-    def shape(kind: dict[str, Any], own: dict[str, Any], required: list[str]) -> dict[str, Any]:
-        properties = {"type": kind} | common | own
-        return {"type": "object", "required": ["type", "turn", "seq", "t", *required], "properties": properties}
-
-    known = [shape({"const": kind}, own, required) for kind, (own, required) in kinds.items()]
-    declared = shape({"type": "string", "not": {"enum": [*kinds]}}, {"data": {"type": "object"}}, ["stage", "data"])
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Event",
-        "oneOf": [*known, declared | {"description": "An event class that a module declares: its name, its fields."}],
+    common = {
+        "turn": count | {"description": "The turn's number; counts from 1 for each user."},
+        "seq": count | {"description": "The event's number in the turn; counts from 0, without gaps."},
+        "t": number | {"description": "When it came about, in seconds since the turn began."},
+        "run": count | {"description": "The number of the run inside a `Latest`."},
+        "stage": {"enum": [stage.name for stage in service.stages], "description": "The stage that said it."},
     }
 
-
-def _bounds(validator: Any) -> Iterator[tuple[str, float]]:
-    """What attrs' own validators (`ge(1)`, `optional(lt(2))`, a list of them) say of a number, in a schema's words."""
-    words = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
-    if (compared := getattr(validator, "compare_op", None)) in words:
-        yield words[compared], validator.bound
-    inner = [getattr(validator, "validator", None), *getattr(validator, "_validators", ())]
-    for one in filter(None, inner):
-        yield from _bounds(one)
-
-
-def _input_schema(stage: Stage) -> dict[str, Any]:
-    takes = _takes(stage)
-    if takes == "audio":
+    def shape(name: str, about: str, kind: dict[str, Any], own: dict[str, Any], required: list[str]) -> dict[str, Any]:
         return {
-            "type": "string",
-            "contentEncoding": "base64",
-            "description": "A WAV, or PCM16 at 16 kHz, mono (for entry 0; another entry takes what its stage does).",
+            "title": name,
+            "description": about,
+            "type": "object",
+            "required": ["type", "turn", "seq", "t", *required],
+            "properties": {"type": kind} | common | own,
         }
-    if takes == "text":
-        return {"type": "string"}
-    return {"description": show(stage.in_type)}
 
-
-def _takes(stage: Stage) -> Literal["text", "audio", "json"]:
-    """What a client gives a stage: text, sound, or any other JSON value."""
-    types = union_members(stage.in_type)
-    if Audio in types or Utterance in types:
-        return "audio"
-    return "text" if types == (str,) else "json"
+    known = [shape(kind, about, {"const": kind}, own, required) for kind, (about, own, required) in kinds.items()]
+    other = {"type": "string", "not": {"enum": [*kinds]}}
+    about = "An event class that a module declares, as `progress`: its name as the type, its fields."
+    declared = shape("declared by a module", about, other, {"data": {"type": "object"}}, ["stage", "data"])
+    return {"$schema": DIALECT, "title": "Event", "oneOf": [*known, declared]}

@@ -79,7 +79,7 @@ def ezpipe(service: Service, settings: Settings, edges: Edges, probes: Probes) -
         if of != "input":
             known = "input (what POST /input takes, as without it), turns or events"
             raise InputError("of", f"{of!r} was given, but {known} is needed")
-        return answer(body_schema(settings.request, service.stages, heads(service.flow)[0]))
+        return answer(body_schema(settings.request, service.stages))
 
     return routes
 

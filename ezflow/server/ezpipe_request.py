@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import attrs
-import msgspec
 
 from ..convert import structure, unstructure
 from ..errors import InputError
 from ..items import Audio, Utterance
-from ..ports import assignable, show
+from ..ports import assignable
 from ..stage import Stage
+from .bounds import USER, Length, about
 from .refusals import BadRequest
+from .schemas import DIALECT, PCM16, WAV, by_entry, components, either, item_schema
 
 __all__ = ["EZPipeRequest", "body_schema", "read_options", "read_request", "read_sound", "takes_sound"]
 
 NO_USER = "必须提供用户ID"
 PCM_RATE_HZ = 16_000
-MAX_USER_CHARS = 256
+
+SOUND = {
+    "type": "string",
+    "anyOf": [
+        {
+            "title": "PCM16, 16 kHz, mono, in hex or base64: a piece of an utterance",
+            "pattern": f"^(?:[0-9a-fA-F]{{4}})*$|{PCM16}",
+        },
+        {"title": "the end of an utterance whose pieces were sent", "const": "ENDASR"},
+        {
+            "title": "a whole utterance: a WAV",
+            "contentEncoding": "base64",
+            "contentMediaType": "audio/wav",
+            "pattern": WAV,
+            "format": "wav",
+        },
+    ],
+}
 
 R = TypeVar("R", bound="EZPipeRequest")
-
-
-def _short(_: object, field: attrs.Attribute[str], value: str) -> None:
-    if len(value) > MAX_USER_CHARS:
-        raise InputError(field.name, f"{len(value)} characters were given, but at most {MAX_USER_CHARS} are taken")
 
 
 @attrs.frozen(kw_only=True)
@@ -40,9 +53,9 @@ class EZPipeRequest:
     section does not say otherwise. A field of a subclass counts as if its key were in the body.
     """
 
-    user: str = attrs.field(validator=_short)
+    user: str = attrs.field(validator=Length(0, USER.most), metadata=about("Whose request; empty is answered 400."))
     Input: Any
-    Entry: int = 0
+    Entry: int = attrs.field(default=0, metadata=about("The index of the stage at which the input enters."))
 
 
 def read_request(payload: object, cls: type[R]) -> tuple[R, dict[str, Any]]:
@@ -95,6 +108,15 @@ def _known(payload: Any, cls: Any) -> Any:
     return {name: _known(value, fields[name].type) for name, value in payload.items() if name in fields}
 
 
+def _lenient(*classes: Any) -> Iterator[type]:
+    """The classes of whose keys `_known` leaves out those that they do not declare."""
+    for cls in classes:
+        if isinstance(cls, type) and attrs.has(cls):
+            attrs.resolve_types(cls)
+            yield cls
+            yield from _lenient(*(field.type for field in attrs.fields(cast("Any", cls)) if field.type is not cls))
+
+
 def takes_sound(stage: Stage) -> bool:
     """Is a string that a client sends to this stage a sound?"""
     sound = assignable(Audio, stage.in_type) or assignable(Utterance, stage.in_type)
@@ -121,35 +143,34 @@ def read_sound(text: str) -> tuple[Audio, bool]:
         raise InputError("Input", str(error)) from error
 
 
-def body_schema(cls: type[EZPipeRequest], stages: Sequence[Stage], entry: Stage) -> dict[str, Any]:
+def body_schema(cls: type[EZPipeRequest], stages: Sequence[Stage]) -> dict[str, Any]:
     """JSON Schema of the body of `POST /input`: the request class, and the sections that the stages declare."""
     sections: dict[str, list[type]] = {}
     for stage in stages:
         if stage.module.options is not None:
             sections.setdefault(stage.module.options_key or stage.name, []).append(stage.module.options)
-    classes = dict.fromkeys([cls, *(options for group in sections.values() for options in group)])
-    schemas, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
-    references = dict(zip(classes, schemas, strict=True))
-    body = definitions.pop(references[cls]["$ref"].rpartition("/")[2])
-    properties = body["properties"] | {"Input": _input_schema(entry)}
+    classes = list(dict.fromkeys(options for group in sections.values() for options in group))
+    items = [item_schema(stage, SOUND) for stage in stages]
+    types = [*classes, *(one for _, others in items for one in others)]
+    (reference, *schemas), definitions = components([cls, *types], lenient={*_lenient(cls, *classes)})
+    references, others = dict(zip(classes, schemas, strict=False)), iter(schemas[len(classes) :])
+    inputs = [either([schema, *(next(others) for _ in more)]) for schema, more in items]
+    body = definitions.pop(reference["$ref"].rpartition("/")[2])
+    properties = body["properties"]
+    properties["user"] |= {"minLength": USER.least}  # a request without a user is no bad one, but nobody's: 400
+    properties["Entry"] |= {"minimum": 0, "maximum": len(stages) - 1}
     for key, group in sections.items():
         parts = [references[options] for options in dict.fromkeys(group)]
-        properties.setdefault(key, parts[0] if len(parts) == 1 else {"allOf": parts})
+        section = parts[0] if len(parts) == 1 else {"allOf": parts}
+        properties.setdefault(key, {"anyOf": [section, {"type": "null"}]})
+    chosen = by_entry(stages, inputs, entry="Entry", item="Input", named=False)
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         "title": cls.__name__,
         "type": "object",
         "required": body["required"],
         "additionalProperties": True,
-        "properties": properties,
+        "properties": properties | chosen.pop("properties"),
+        **chosen,
         "$defs": definitions,
     }
-
-
-def _input_schema(stage: Stage) -> dict[str, Any]:
-    if takes_sound(stage):
-        about = "Hex or base64 of PCM16 16 kHz mono, a piece of an utterance; ENDASR at its end; or base64 of a WAV."
-        return {"type": "string", "description": f"{about} For another Entry what its stage takes."}
-    if stage.in_type is str:
-        return {"type": "string"}
-    return {"description": show(stage.in_type)}

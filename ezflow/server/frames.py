@@ -13,6 +13,7 @@ from ..convert import structure
 from ..errors import EntryError, InputError, ItemTypeError
 from ..events import Event
 from ..items import Audio
+from .bounds import Between
 from .encode import encode_line, encode_sound, encoder
 from .refusals import BadRequest
 
@@ -24,20 +25,12 @@ INPUT_BYTES = 8 * 1024 * 1024
 PONG = '{"type":"pong"}'
 
 
-def _between(least: float, most: float) -> Any:
-    def check(_: object, field: attrs.Attribute[Any], value: float) -> None:
-        if not least <= value <= most:
-            raise InputError(field.name, f"{value} was given, but {least} to {most} is needed")
-
-    return check
-
-
 @attrs.frozen
 class Format:
     """What a client's binary frames hold: PCM16, little-endian, channels interleaved."""
 
-    rate_hz: int = attrs.field(default=16_000, validator=_between(1, 768_000))
-    channels: int = attrs.field(default=1, validator=_between(1, 64))
+    rate_hz: int = attrs.field(default=16_000, validator=Between(1, 768_000))
+    channels: int = attrs.field(default=1, validator=Between(1, 64))
 
 
 @attrs.frozen
@@ -72,9 +65,9 @@ class Interrupt:
 class Played:
     """What the listener has heard of an audio event."""
 
-    turn: int = attrs.field(validator=_between(1, 2**53))
-    seq: int = attrs.field(validator=_between(0, 2**53))
-    ms: float = attrs.field(validator=_between(0, 1e12))
+    turn: int = attrs.field(validator=Between(1, 2**53))
+    seq: int = attrs.field(validator=Between(0, 2**53))
+    ms: float = attrs.field(validator=Between(0, 1e12))
 
 
 @attrs.frozen

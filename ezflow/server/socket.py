@@ -28,6 +28,7 @@ from ..request import entry_index
 from ..service import Service
 from ..session import Session
 from ..stage import Stage, heads
+from .bounds import USER
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
@@ -38,7 +39,6 @@ __all__ = ["Departures", "socket"]
 log = logging.getLogger("ezflow.server")
 
 SUBPROTOCOL = "ezflow.v1"
-USER_CHARS = 256
 # `start` frames that wait for the turn before them to end.
 STARTS = 4
 # How often in `quiet_s` it is looked for sockets that have been quiet for so long.
@@ -71,8 +71,8 @@ def socket(service: Service, description: Mapping[str, Any], edges: Edges, depar
 def _check(user: str, edges: Edges) -> None:
     if not edges.knows:
         raise edges.unauthorized(f"offer the subprotocols {SUBPROTOCOL}, token.TOKEN")
-    if not 1 <= len(user) <= USER_CHARS:
-        raise BadRequest(f"/ws?user=NAME is needed, of 1 to {USER_CHARS} characters")
+    if not USER.least <= len(user) <= USER.most:
+        raise BadRequest(f"/ws?user=NAME is needed, of {USER.least} to {USER.most} characters")
     edges.admit(user)
 
 

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..events import Event, Fault
 from ..request import entry_index
 from ..service import Service
+from .bounds import USER, about
 from .config import Settings
 from .edges import Edges
 from .encode import encode_line, encode_sse
@@ -27,27 +28,24 @@ log = logging.getLogger("ezflow.server")
 TOGETHER_BYTES = 32 * 1024
 
 
-def _short(_: object, field: attrs.Attribute[str], value: str) -> None:
-    if not 1 <= len(value) <= 256:
-        raise InputError(field.name, f"{len(value)} characters were given, but 1 to 256 are needed")
-
-
 @attrs.frozen
 class TurnRequest:
     """The body of `POST /turns`."""
 
-    user: str = attrs.field(validator=_short)
+    user: str = attrs.field(validator=USER, metadata=about("Whose turn. It ends the one of this user that runs."))
     input: Any
-    entry: int | str = 0
-    options: dict[str, Any] = attrs.field(factory=dict)
-    timeline: bool = False
+    entry: int | str = attrs.field(default=0, metadata=about("The stage at which the input enters: its index or name."))
+    options: dict[str, Any] = attrs.field(
+        factory=dict, metadata=about("What stages shall do otherwise in this turn, by the stage's key.")
+    )
+    timeline: bool = attrs.field(default=False, metadata=about("Tell what each stage is doing, too (`stage` events)."))
 
 
 @attrs.frozen
 class InterruptRequest:
     """The body of `POST /interrupt`."""
 
-    user: str = attrs.field(validator=_short)
+    user: str = attrs.field(validator=USER, metadata=about("Whose turn is to end."))
 
 
 def turns(service: Service, settings: Settings, edges: Edges) -> Blueprint:

@@ -32,4 +32,4 @@ async def test_each_route_has_its_line():
         routes = {rule.rule for rule in create_app(services, settings, trio.Event(), nursery).url_map.iter_rules()}
     table = PAGE.partition("## Routes")[2].partition("\n## ")[0]
     routes = {rule.partition("<")[0] for rule in routes}
-    assert routes == set(re.findall(r"(?<=[` ])/[a-z_/]*", table))
+    assert routes == set(re.findall(r"(?<=[` ])/[a-z_/.]*", table))

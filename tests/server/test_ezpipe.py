@@ -561,11 +561,12 @@ async def test_the_schema_is_that_of_the_body(serving):
     assert status == 200
     assert (schema["type"], schema["additionalProperties"], schema["required"]) == ("object", True, ["user", "Input"])
     properties = schema["properties"]
-    assert properties["user"] == {"type": "string"}
-    assert properties["Entry"] == {"type": "integer", "default": 0}
-    assert properties["Input"]["type"] == "string"
+    assert (properties["user"]["minLength"], properties["user"]["maxLength"]) == (1, 256)
+    assert (properties["Entry"]["type"], properties["Entry"]["maximum"]) == ("integer", 2)
+    sound, text = (choice["properties"]["Input"] for choice in schema["oneOf"])
+    assert (sound["anyOf"][1], text) == (sound["anyOf"][1] | {"const": "ENDASR"}, {"type": "string"})
     for key, cls, field in (("LLM", "LLMOptions", "temperature"), ("TTS", "TTSOptions", "voice")):
-        assert properties[key]["$ref"] == f"#/$defs/{cls}"
+        assert properties[key]["anyOf"] == [{"$ref": f"#/$defs/{cls}"}, {"type": "null"}]
         assert field in schema["$defs"][cls]["properties"]
 
 
