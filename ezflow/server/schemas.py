@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import attrs
@@ -152,8 +153,9 @@ def _within(annotation: Any) -> Iterator[type]:
         if isinstance(one, type) and attrs.has(one):
             if one not in found:
                 found[one] = None
-                attrs.resolve_types(one)
-                waiting += [field.type for field in attrs.fields(one)]
+                with suppress(NameError):  # which leaves it without a schema
+                    attrs.resolve_types(one)
+                    waiting += [field.type for field in attrs.fields(one)]
         else:
             waiting += [part for part in get_args(one) if part is not ...]
     yield from (cls for cls in found if _has_schema(cls))

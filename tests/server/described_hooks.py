@@ -68,7 +68,8 @@ def each_item_of_a_stream_is_as_described(_: Any, response: Any, case: Any) -> N
     if kind == SSE:
         sent = list(fitting(map(fields, blocks(response.content)), made["x-itemSchema"], components))
         data = [json.loads(one["data"]) for one in sent]
-        schema = made["x-itemSchema"]["properties"]["data"]["contentSchema"]
+        item = components["schemas"][made["x-itemSchema"]["$ref"].rpartition("/")[2]]
+        schema = item["properties"]["data"]["contentSchema"]
         for one, event in zip(sent, data, strict=True):
             told = {"id": f"{event['turn']}:{event['seq']}", "event": event["type"], "data": one["data"]}
             assert one == told, f"{one} is not {told}"

@@ -24,6 +24,16 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 MARKUP = "<script>alert('no')</script>"
 
 
+@attrs.frozen
+class Event:
+    loud: bool = False
+
+
+@attrs.frozen
+class TurnRequest:
+    event: Event = Event()
+
+
 def world(name: str) -> tuple[Any, dict[str, Any]]:
     """A world's flows and settings."""
     settings = dict(WORLDS[name])
@@ -147,6 +157,26 @@ async def test_a_field_says_what_it_is_for_and_within_which_bounds(serving):
         "description": "Faster above 1.",
     }
     assert "Faster above 1." in page
+
+
+async def test_a_class_may_be_called_as_the_descriptions_own(serving):
+    @module(options=TurnRequest)
+    class Speaks(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            return text
+
+    async with serving(Speaks()) as server:
+        document = await described(server)
+    openapi_spec_validator.validate(document)
+    content = document["paths"]["/turns"]["post"]["responses"]["200"]["content"]["application/x-ndjson"]
+    event = Draft202012Validator({**content["schema"], "components": document["components"]})
+    assert event.is_valid({"type": "turn.ended", "turn": 1, "seq": 1, "t": 0.1, "reason": "done"})
+    body = document["paths"]["/turns"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    request = Draft202012Validator({**body, "components": document["components"]})
+    asked = {"user": "ann", "input": "x", "options": {"speaks": {"event": {"loud": True}}}}
+    assert request.is_valid(asked)
+    asked["options"] = {"speaks": {"event": {"loud": 1}}}
+    assert not request.is_valid(asked)
 
 
 async def test_a_stage_that_reads_by_itself_and_types_without_a_schema_are_told_in_words(serving):

@@ -208,13 +208,14 @@ def _turn(service: Service, parts: Parts, prefix: str) -> dict[str, Any]:
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": event, "description": "The event, as JSON."}
     sent = _object(id={"type": "string", "pattern": r"^\d+:\d+$", "description": "`turn:seq`"}, event={}, data=data)
     sent["properties"]["event"] = {"type": "string", "description": "The event's type."}
+    served = parts.add("ServerSentEvent", sent, prefix)
     examples = {}
     for stage, item in inputs(service):
         entry = {"entry": stage.name} if stage.index else {}
         examples[stage.name] = {"summary": f"into {stage.name}", "value": {"user": "ann", "input": item} | entry}
     content = {
         NDJSON: {"schema": event, "x-itemSchema": event, "example": _told(service)},
-        SSE: {"schema": sent, "x-itemSchema": sent},
+        SSE: {"schema": served, "x-itemSchema": served},
     }
     return operation(
         "post_turn",

@@ -13,6 +13,7 @@ from ..config import Settings
 __all__ = ["JSON", "Parts", "operation", "parameter", "reply", "user"]
 
 JSON = "application/json"
+SCHEMAS = "#/components/schemas/"
 
 RETRY = {
     "Retry-After": {"required": True, "schema": {"type": "integer"}, "description": "Seconds after which to try again."}
@@ -45,18 +46,27 @@ class Parts:
     """The components of a description while it is made."""
 
     settings: Settings
-    schemas: dict[str, Any] = attrs.field(
-        factory=lambda: {"Refusal": dict(REFUSAL), "EZPipe.Refusal": dict(EZPIPE_REFUSAL)}
-    )
+    schemas: dict[str, Any] = attrs.field(factory=lambda: {"Refusal": REFUSAL, "EZPipe.Refusal": EZPIPE_REFUSAL})
     responses: dict[str, Any] = attrs.field(factory=dict)
+    _given: dict[str, Any] = attrs.field(init=False, factory=dict)
 
     def add(self, name: str, schema: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-        """Keep a schema under a name, what it defines under names of their own, and give the reference to it."""
-        definitions = {f"{prefix}{key}": value for key, value in schema.get("$defs", {}).items()}
+        """Keep a schema under a name, what it defines under names of their own, and give the reference to it.
+
+        What is kept under that name already, and is another one, keeps it: a flow's class may be called as ours are.
+        """
         own = {key: value for key, value in schema.items() if key not in ("$defs", "$schema")}
-        for key, value in {**definitions, f"{prefix}{name}": own}.items():
-            self.schemas[key] = _moved(value, prefix)
-        return {"$ref": f"#/components/schemas/{prefix}{name}"}
+        parts = [(f"#/$defs/{key}", key, value) for key, value in schema.get("$defs", {}).items()] + [("", name, own)]
+        names = {reference: self._free(f"{prefix}{key}", value) for reference, key, value in parts}
+        for reference, _, value in parts:
+            self.schemas[names[reference]] = _moved(value, names)
+        return {"$ref": f"{SCHEMAS}{names['']}"}
+
+    def _free(self, name: str, schema: Mapping[str, Any]) -> str:
+        while self._given.get(name, self.schemas.get(name, schema)) != schema:
+            name += "_"
+        self._given[name] = schema
+        return name
 
     def refusals(self, *statuses: int, ezpipe: bool = False) -> dict[str, Any]:
         """The answers with these statuses; 401 only where there are tokens."""
@@ -66,7 +76,7 @@ class Parts:
                 continue
             name = f"{'EZPipe.' if ezpipe else ''}Refused{status}"
             if name not in self.responses:
-                content = {JSON: {"schema": {"$ref": f"#/components/schemas/{'EZPipe.' if ezpipe else ''}Refusal"}}}
+                content = {JSON: {"schema": {"$ref": f"{SCHEMAS}{'EZPipe.' if ezpipe else ''}Refusal"}}}
                 self.responses[name] = {"description": self._why(status), "content": content}
                 if status in HEADERS:
                     self.responses[name]["headers"] = HEADERS[status]
@@ -139,13 +149,13 @@ def reply(description: str, schema: Mapping[str, Any], media_type: str = JSON, *
     return {"description": description, "content": {media_type: {"schema": dict(schema)} | others}}
 
 
-def _moved(schema: Any, prefix: str) -> Any:
-    """The same, with what it refers to among the components."""
+def _moved(schema: Any, names: Mapping[str, str]) -> Any:
+    """The same, with what it defines among the components."""
     if isinstance(schema, dict):
         return {
-            key: f"#/components/schemas/{prefix}{value.removeprefix('#/$defs/')}"
-            if key == "$ref" and isinstance(value, str)
-            else _moved(value, prefix)
+            key: f"{SCHEMAS}{names[value]}"
+            if key == "$ref" and isinstance(value, str) and value in names
+            else _moved(value, names)
             for key, value in schema.items()
         }
-    return [_moved(one, prefix) for one in schema] if isinstance(schema, list) else schema
+    return [_moved(one, names) for one in schema] if isinstance(schema, list) else schema
