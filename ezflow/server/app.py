@@ -8,7 +8,7 @@ import trio
 from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import RequestRedirect
+from werkzeug.routing import RequestRedirect, WebsocketMismatch
 
 from ..instrument import Instrument
 from ..observe.status import Statuses
@@ -91,6 +91,8 @@ def create_app(
         elif isinstance(error, MethodNotAllowed):
             headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             message = f"this route takes {headers['Allow']} alone."
+        elif isinstance(error, WebsocketMismatch):
+            message = "this route is a WebSocket: connect to it by ws:// or wss://."
         elif isinstance(error, RequestRedirect):
             headers["Location"] = error.new_url
         body = {"error": error.name.replace(" ", ""), "message": message}

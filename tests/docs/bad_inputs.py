@@ -207,6 +207,7 @@ async def other_routes() -> list[Row]:
         return [
             await server.row("`GET /nowhere`", "GET", "/nowhere"),
             await server.row("`GET /turns`", "GET", "/turns"),
+            await server.row("`GET /ws?user=ann`, which is no WebSocket handshake", "GET", "/ws?user=ann"),
             await server.row("`POST /interrupt` `{}`", "POST", "/interrupt", {}),
             await server.row("`GET /schema?of=everything`", "GET", "/schema?of=everything"),
             await server.row("`GET /history`", "GET", "/history"),
