@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from jsonschema import Draft202012Validator
 from ezflow import Audio, Module, Turn, module
 from ezflow.server.app import create_app
 from ezflow.server.config import Settings
+from ezflow.server.frames import FRAMES
 from ezflow.service import open_flows
 from ezflow.testing import FakeLLM
 
@@ -107,9 +109,9 @@ async def test_each_example_of_an_answer_fits_its_schema(serving):
     flows, settings = world("several")
     async with serving(flows, **settings) as server:
         document = await described(server)
-    (*told,) = document["paths"]["/turns"]["post"]["responses"]["200"]["content"].values()
-    event = Draft202012Validator({**told[0]["schema"], "components": document["components"]})
-    assert [list(event.iter_errors(one)) for one in told[0]["example"]] == [[]] * 3
+    told = document["paths"]["/turns"]["post"]["responses"]["200"]["content"]["application/x-ndjson"]
+    event = Draft202012Validator({**told["schema"], "components": document["components"]})
+    assert [list(event.iter_errors(one)) for one in (told["example"], *told["x-example"])] == [[]] * 4
     for schema in document["components"]["schemas"].values():
         if "example" in schema:
             Draft202012Validator(schema).validate(schema["example"])
@@ -215,6 +217,25 @@ async def test_a_modules_own_routes_are_told_as_far_as_they_are_known(serving):
     assert restock["summary"] == "Say how many there are."
     assert [(one["name"], one["in"]) for one in restock["parameters"]] == [("name", "path")]
     assert restock["security"] == [{"bearer": []}, {}]  # EZPipe's clients come from a network without a token
+
+
+async def test_the_websocket_is_told_with_its_frames_and_closing_codes(serving):
+    async with serving(FakeLLM()) as server:
+        document = await described(server)
+    socket = document["x-websockets"]["/ws"]
+    sent = [document["components"]["schemas"][one["$ref"].rpartition("/")[2]] for one in socket["sent"]["oneOf"]]
+    assert [one["properties"]["type"]["const"] for one in sent] == [*FRAMES]
+    protocol = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert set(socket["closing"]) == set(re.findall(r"\b1\d{3}\b", protocol.partition("| closing code |")[2]))
+
+
+async def test_the_page_shows_the_server_as_its_reader_calls_it_and_as_text(serving):
+    async with serving(FakeLLM()) as server:
+        for port in (f"{server.port}", "1'$(id)<b>"):
+            page = (await read(server, Host=f"127.0.0.1:{port}"))[1]
+            assert "server.invalid" not in page
+            assert "<b>" not in page
+        assert f"127.0.0.1:{server.port}/turns" in (await read(server, Host=f"127.0.0.1:{server.port}"))[1]
 
 
 async def test_who_may_use_the_server_may_read_what_it_takes(serving):

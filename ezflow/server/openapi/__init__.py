@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
+import trio
 from quart import Blueprint, Quart, Response, request
 from werkzeug.exceptions import NotFound
 
@@ -14,12 +15,10 @@ from ..edges import Edges
 from ..encode import encoder
 from ..files import HTML, file_answer, policy
 from .document import document
-from .page import ASKS, FILES, page
+from .page import ASKS, FILES, at, page
 
 __all__ = ["docs", "openapi"]
 
-# Under how many names of the server a page is kept.
-PAGES = 8
 # A page without a script. The one that asks for a token has a script, which asks this server alone.
 READ = {"Content-Security-Policy": policy(style_src="'self'", img_src="'self'")}
 ASK = {
@@ -28,16 +27,16 @@ ASK = {
 
 
 def openapi(app: Quart, services: Mapping[str, Service], settings: Settings) -> Blueprint:
-    """The description of an application, for who may use it. It is made when it is first asked for."""
+    """The description of an application, for who may use it. It is made when it is first asked for, in a thread."""
     routes = Blueprint("openapi", __name__)
 
-    @lru_cache(maxsize=1)
+    @cache
     def made() -> bytes:
         return encoder.encode(document(app, services, settings))
 
     @routes.get("/openapi.json")
     async def get_openapi() -> Response:
-        return Response(made(), content_type="application/json")
+        return Response(await trio.to_thread.run_sync(made), content_type="application/json")
 
     return routes
 
@@ -46,9 +45,9 @@ def docs(app: Quart, services: Mapping[str, Service], settings: Settings, edges:
     """The same as a page. A browser sends no token with a link: who has shown none gets a page that asks for it."""
     routes = Blueprint("docs", __name__)
 
-    @lru_cache(maxsize=PAGES)
-    def made(url: str) -> str:
-        return page(document(app, services, settings), url)
+    @cache
+    def made() -> str:
+        return page(document(app, services, settings))
 
     @routes.get("/docs")
     async def get_docs() -> Response:
@@ -57,7 +56,8 @@ def docs(app: Quart, services: Mapping[str, Service], settings: Settings, edges:
             answer.status_code = 401
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
-        return Response(made(request.host_url.rstrip("/")), content_type=HTML, headers=READ)
+        text = at(request.host_url.rstrip("/"), await trio.to_thread.run_sync(made))
+        return Response(text, content_type=HTML, headers=READ)
 
     @routes.get("/docs/<name>")
     async def get_file(name: str) -> Response:

@@ -17,7 +17,7 @@ WAV = "question.wav"
 def curls(path: str, method: str, made: Mapping[str, Any], url: str, *, with_token: bool) -> Iterator[tuple[str, str]]:
     """For each example of an operation what it is, and the line; none for one whose body only its module knows.
 
-    `with_token`: the line takes a token from the shell's TOKEN.
+    `url` stands between single quotes; `with_token`: the line takes a token from the shell's TOKEN.
     """
     parameters = made.get("parameters", ())
     if any(one["in"] == "path" for one in parameters):
@@ -29,7 +29,7 @@ def curls(path: str, method: str, made: Mapping[str, Any], url: str, *, with_tok
         command.append("-N")
     if method != "get" and not (method == "post" and content):
         command += ["-X", method.upper()]
-    line = f"{' '.join(command)} {shlex.quote(url + path + (f'?{asked}' if asked else ''))}"
+    line = f"{' '.join(command)} '{url}{path}{f'?{asked}' if asked else ''}'"
     if with_token:
         line += ' -H "Authorization: Bearer $TOKEN"'
     if not content:

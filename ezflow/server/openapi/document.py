@@ -34,7 +34,7 @@ def document(app: Quart, services: Mapping[str, Service], settings: Settings) ->
 
     A flow that is served under its name and at the root too has both. `x-flow` names an operation's flow, `x-flows`
     tells of each; `x-websockets` are the sockets, by path; `x-itemSchema`, as OpenAPI 3.2's itemSchema, is what a
-    stream is made of.
+    stream is made of, `x-example` a whole one.
     """
     from ... import __version__
 
@@ -95,5 +95,6 @@ def _about(services: Mapping[str, Service]) -> str:
     return (
         "A user has one place on this server: one turn at a time, one history; a new turn ends the one before it. What "
         "goes wrong before a turn begins is answered with a status and says where it does not fit; what goes wrong in "
-        f"the turn is an `error` event of its stream.{several}"
+        "the turn is an `error` event of its stream. What is no route is answered 404, another method of one 405, and "
+        f"a fault of the server's own 500: its log has it.{several}"
     )

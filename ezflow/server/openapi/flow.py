@@ -213,8 +213,9 @@ def _turn(service: Service, parts: Parts, prefix: str) -> dict[str, Any]:
     for stage, item in inputs(service):
         entry = {"entry": stage.name} if stage.index else {}
         examples[stage.name] = {"summary": f"into {stage.name}", "value": {"user": "ann", "input": item} | entry}
+    told = _told(service)
     content = {
-        NDJSON: {"schema": event, "x-itemSchema": event, "example": _told(service)},
+        NDJSON: {"schema": event, "x-itemSchema": event, "example": told[0], "x-example": told},
         SSE: {"schema": served, "x-itemSchema": served},
     }
     return operation(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from ..playground import FILES as PLAYGROUND
 from .curl import curls
 from .tables import Row, SchemaView, refers, rows, type_of, view
 
-__all__ = ["ASKS", "FILES", "page"]
+__all__ = ["ASKS", "FILES", "at", "page"]
 
 FOLDER = Path(__file__).parent
+SERVER = "http://server.invalid"
 PAGE, ASKS = "page.html", "token.html"
 FILES = {name: path for name, path in files_in(FOLDER).items() if name != PAGE} | {"icon.svg": PLAYGROUND["icon.svg"]}
 
@@ -47,6 +49,7 @@ class Operation:
     parameters: tuple[Row, ...]
     body: SchemaView | None
     curls: tuple[tuple[str, str], ...]
+    told: str
     answers: tuple[Answer, ...]
 
 
@@ -75,10 +78,10 @@ class Group:
     sockets: Mapping[str, Socket]
 
 
-def page(document: Mapping[str, Any], url: str) -> str:
-    """The page. `url`: the server's, as who reads it has called it."""
+def page(document: Mapping[str, Any]) -> str:
+    """The page, for `at` to put the server's URL into."""
     schemas = document["components"]["schemas"]
-    groups = list(_groups(document, url))
+    groups = list(_groups(document, SERVER))
     bodies = {
         operation.body.name for group in groups for made in group.tags.values() for operation in made if operation.body
     }
@@ -90,6 +93,12 @@ def page(document: Mapping[str, Any], url: str) -> str:
         groups=groups,
         schemas=[view(name, schema, schemas) for name, schema in sorted(schemas.items()) if name not in shown],
     )
+
+
+def at(url: str, made: str) -> str:
+    """The page for who has called the server by this URL."""
+    in_quotes = url.replace("'", "'\\''")
+    return made.replace(SERVER, str(escape(in_quotes)))
 
 
 @cache
@@ -174,6 +183,7 @@ def _operation(document: Mapping[str, Any], path: str, method: str, made: Mappin
         parameters=_parameters(made),
         body=view(name, schemas[name], schemas) if name else None,
         curls=tuple(curls(path, method, made, url, with_token=bool(security))),
+        told="\n".join(json.dumps(one, ensure_ascii=False) for one in _told(made)),
         answers=tuple(_answers(document, made)),
     )
 
@@ -195,6 +205,12 @@ def _answers(document: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[A
             for kind, content in told.get("content", {}).items()
         )
         yield Answer(status, told["description"], kinds, tuple(told.get("headers", ())))
+
+
+def _told(made: Mapping[str, Any]) -> Sequence[Any]:
+    """A stream as an example."""
+    content = made["responses"].get("200", {}).get("content", {})
+    return next((kind["x-example"] for kind in content.values() if "x-example" in kind), ())
 
 
 def _socket(document: Mapping[str, Any], path: str, socket: Mapping[str, Any]) -> Socket:

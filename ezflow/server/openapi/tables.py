@@ -95,7 +95,8 @@ def rows(schema: Mapping[str, Any], path: str = "") -> Iterator[Row]:
     required: Sequence[str] = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         said = [field["description"]] if "description" in field else []
-        said += [form.format(field[key]) for key, form in BOUNDS.items() if key in field]
+        if bounds := [form.format(field[key]) for key, form in BOUNDS.items() if key in field]:
+            said.append(f"{', '.join(bounds)}.")
         if "maxLength" in field:
             said.append(f"{field.get('minLength', 0)} to {field['maxLength']} characters.")
         if "default" in field:
