@@ -147,6 +147,19 @@ async def test_a_budget_that_is_up_names_the_server_and_leaves_the_pool_whole(na
             assert await answer(session, case)
 
 
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_it_holds_can_be_seen(name):
+    case = LOADED[name]
+    async with case.standin(**case.slow).serving() as server:
+        module = case.module(server.url, max_connections=2)
+        async with module.open() as service, service.session("ann") as session:
+            status = service.stages[0].module.status
+            async with session.turn(case.samples[0], options=case.options):
+                await server.until(lambda: asked(server) == 1)
+                assert (status()["connections_in_use"], status()["connections_limit"]) == (1, 2)
+            assert (status()["connections_in_use"], status()["connections_waited_for"]) == (0, 0)
+
+
 async def answer(session: Any, case: Case) -> list[str]:
     events = [event async for event in session.turn(case.samples[0], options=case.options)]
     assert events[-1].reason == "done", events
