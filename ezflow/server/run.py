@@ -41,7 +41,7 @@ GARBAGE = 10_000
 def _aloud(what: str) -> None:
     """Print it. Once nobody takes what is said (its reader has left), nothing is said any more: that ends no server."""
     try:
-        print(what, flush=True)
+        print(what, flush=True)  # noqa: T201  (this is what a server says to who started it)
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # what is still in its buffer goes there too
