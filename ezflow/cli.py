@@ -21,6 +21,9 @@ from .target import TargetError, load
 
 __all__ = ["main"]
 
+# What threads may take to end, when nothing else of a server is left.
+THREADS_S = 5.0
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
@@ -152,6 +155,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from .rendering import rendered
     from .server import serve
+    from .server.ending import end_of_threads
     from .server.secrets import secrets_of
     from .server.tokens import read_file
 
@@ -159,24 +163,27 @@ def _serve(options: argparse.Namespace) -> int:
     if options.tokens is not None:
         given["tokens"] = read_file(options.tokens)
     with rendered(options.log_format, options.log_level, secrets=secrets_of({}, given.get("tokens", ()))):
-        serve(
-            load(options.target),
-            **given,
-            host=options.host,
-            port=options.port,
-            insecure=options.insecure,
-            hosts=tuple(options.allow_host),
-            origins=tuple(options.allow_origin),
-            trusted=tuple(options.trust),
-            store=options.store,
-            grace_s=options.grace,
-            metrics=options.metrics,
-            playground=options.playground,
-            # It renders them itself, since it knows the secrets of the flows.
-            log_format=options.log_format,
-            log_level=options.log_level,
-            traces=options.traces,
-        )
+        try:
+            serve(
+                load(options.target),
+                **given,
+                host=options.host,
+                port=options.port,
+                insecure=options.insecure,
+                hosts=tuple(options.allow_host),
+                origins=tuple(options.allow_origin),
+                trusted=tuple(options.trust),
+                store=options.store,
+                grace_s=options.grace,
+                metrics=options.metrics,
+                playground=options.playground,
+                # It renders them itself, since it knows the secrets of the flows.
+                log_format=options.log_format,
+                log_level=options.log_level,
+                traces=options.traces,
+            )
+        finally:
+            end_of_threads(THREADS_S)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -57,9 +58,15 @@ class Stage(Flow[Any, Any]):
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
         here = context.here.set(view)
+        task = trio.lowlevel.current_task()
+        nurseries = len(task.child_nurseries)
         state.enter(view)
         try:
-            await self.module.run(take, give, view)
+            try:
+                await self.module.run(take, give, view)
+            finally:
+                if len(task.child_nurseries) > nurseries:
+                    await _end_left_open(task, nurseries)
             view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
@@ -85,6 +92,27 @@ class Stage(Flow[Any, Any]):
             raise StageError(self.name, errors) from group
         if leaves:
             raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
+
+
+async def _end_left_open(task: trio.lowlevel.Task, nurseries: int) -> None:
+    """End the nurseries beyond so many that a module has entered by hand and not left, and what runs in them.
+
+    Trio would notice only at the end of the task, and end all users' turns for it. Raises: RuntimeError.
+    """
+    left = []
+    while len(task.child_nurseries) > nurseries:
+        nursery = task.child_nurseries[-1]
+        left += [repr(child.name) for child in nursery.child_tasks]
+        nursery.cancel_scope.cancel()
+        # Who has a nursery has no way to leave it; only the manager that made it does, and that is lost.
+        manager: Any = trio.open_nursery()
+        manager._nursery, manager._scope = nursery, nursery.cancel_scope
+        with suppress(BaseException):  # of what was cancelled, for a fault that is told below
+            await manager.__aexit__(None, None, None)
+    raise RuntimeError(
+        f"it has left a nursery open, in which there ran: {', '.join(left) or 'nothing'}. "
+        "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
+    )
 
 
 class _StageOutbox:

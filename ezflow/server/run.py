@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import re
-import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import attrs
@@ -15,17 +16,21 @@ import trio
 
 from ..errors import MissingDependency, SettingsError, StageStuck, flat
 from ..flow import Flow
+from ..modules import Module
 from ..observe.lag import Lag
 from ..observe.observer import Observer
 from ..place import Place, Places
 from ..service import open_flows
 from .app import create_app
 from .config import Settings
+from .ending import Ending
 from .guard import GuardedConfig, serve
 from .tracing import traced
 from .watch import Watch
 
 __all__ = ["run"]
+
+log = logging.getLogger("ezflow.server")
 
 # A flow's name is a part of its URLs.
 FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -33,6 +38,8 @@ FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 CLOSING_S = 0.5
 # The end of the grace, in which the turns that still run are ended, so that their clients are told.
 LAST_WORDS_S = 1.0
+# What the store and the traces may take, at the very end.
+REST_S = 5.0
 # New objects until the youngest are looked through for garbage (Python's own number is 700).
 GARBAGE = 10_000
 
@@ -41,7 +48,7 @@ async def run(
     flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
     settings: Settings,
     *,
-    say: Callable[[str], None] = partial(print, flush=True),
+    say: Callable[[str], None] | None = None,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -49,6 +56,7 @@ async def run(
 
     Raises: FlowError; ModuleOpenError; SettingsError for a flow's name; OSError if the address is taken.
     """
+    say = say or _print
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
     for name in named:
         if not (re.fullmatch(FLOW_NAME, name) or named.keys() == {""}):
@@ -58,7 +66,8 @@ async def run(
     async with trio.open_nursery() as nursery:
         opening, listening = trio.CancelScope(), trio.Event()
         if stop is None:  # around all of it, so that no signal tears the release of a module apart
-            await nursery.start(_signals, stopped, opening, listening, say)
+            ending = Ending(_leaves_within_s(named, settings), say)
+            await nursery.start(_signals, ending, stopped, opening, listening, say)
         try:
             with opening:
                 async with traced(named, settings) as traced_settings:
@@ -129,6 +138,17 @@ async def _serve(
             ) from None
 
 
+def _print(line: str) -> None:
+    """Say it on standard output. Where that is gone or full, the server goes on without."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        log.warning("what the server says is heard by nobody from here on: %s", error)
+        # Python has kept what it could not write, would try again at its end, and make that the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _spare_collector() -> None:
     """Leave the program itself out of garbage collection, and look for garbage less often.
 
@@ -163,21 +183,25 @@ async def _interrupt(place: Place) -> None:
 
 
 async def _signals(
+    ending: Ending,
     stopped: trio.Event,
     opening: trio.CancelScope,
     listening: trio.Event,
     say: Callable[[str], None],
     task_status: trio.TaskStatus[None],
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with ending.heeded():
         task_status.started()
-        async for signum in signals:
-            if stopped.is_set():
-                # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
-                say("Stopped at once")
-                signal.signal(signum, signal.SIG_DFL)
-                signal.raise_signal(signum)
-            say("Shutting down: running turns may finish (a second signal stops at once)")
-            stopped.set()
-            if not listening.is_set():
-                opening.cancel()
+        await ending.asked.wait()
+        say("Shutting down: running turns may finish (a second signal stops at once)")
+        stopped.set()
+        if not listening.is_set():
+            opening.cancel()
+        await trio.sleep_forever()  # until all have left
+
+
+def _leaves_within_s(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> float:
+    """How long after a signal all has left that keeps to its time: turns, stages, one module after the other."""
+    modules = {stage.module for flow in flows.values() for stage in flow.stages}
+    held = [module for module in modules if type(module).lifespan is not Module.lifespan]
+    return settings.grace_s + (1 + len(held)) * (settings.cleanup_s + 1) + REST_S
