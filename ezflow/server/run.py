@@ -16,16 +16,18 @@ import trio
 
 from ..errors import MissingDependency, SettingsError, StageStuck, flat
 from ..flow import Flow
+from ..memory import PATIENCE_S
 from ..modules import Module
 from ..observe.lag import Lag
 from ..observe.observer import Observer
 from ..place import Place, Places
 from ..service import open_flows
+from .accepting import told_sparingly
 from .app import create_app
 from .config import Settings
 from .ending import Ending
 from .guard import GuardedConfig, serve
-from .tracing import traced
+from .tracing import ENDS_S, traced, wanted
 from .watch import Watch
 
 __all__ = ["run"]
@@ -38,8 +40,6 @@ FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 CLOSING_S = 0.5
 # The end of the grace, in which the turns that still run are ended, so that their clients are told.
 LAST_WORDS_S = 1.0
-# What the store and the traces may take, at the very end.
-REST_S = 5.0
 # New objects until the youngest are looked through for garbage (Python's own number is 700).
 GARBAGE = 10_000
 
@@ -117,7 +117,8 @@ async def _serve(
                             await _released(places)
                         config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
 
-                    await serve(app, config, shutdown_trigger=drained, task_status=task_status)
+                    with told_sparingly():
+                        await serve(app, config, shutdown_trigger=drained, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
@@ -201,7 +202,10 @@ async def _signals(
 
 
 def _leaves_within_s(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> float:
-    """How long after a signal all has left that keeps to its time: turns, stages, one module after the other."""
+    """How long after a signal all has left that keeps to its time: turns, stages, one module after the other, what
+    was said, traces.
+    """
     modules = {stage.module for flow in flows.values() for stage in flow.stages}
     held = [module for module in modules if type(module).lifespan is not Module.lifespan]
-    return settings.grace_s + (1 + len(held)) * (settings.cleanup_s + 1) + REST_S
+    last_s = (PATIENCE_S if settings.store is not None else 0.0) + (ENDS_S if wanted(settings) else 0.0)
+    return settings.grace_s + (1 + len(held)) * (settings.cleanup_s + 1) + last_s

@@ -86,15 +86,20 @@ class Process:
 
 
 @asynccontextmanager
-async def started(flow: str, folder: Path, *options: str, **environment: str) -> AsyncGenerator[Process, None]:
-    """The process of `ezflow serve` on this flow, which need not listen yet. Leaving the block kills what is left."""
+async def started(flow: str, folder: Path, *options: str, **settings: Any) -> AsyncGenerator[Process, None]:
+    """The process of `ezflow serve` on this flow, which need not listen yet. Leaving the block kills what is left.
+
+    With `settings`, which a command line cannot all say, it is one of a program that calls `ezflow.serve`.
+    """
     file = folder / "pipeline.py"
     file.write_text(flow)
     command = [sys.executable, "-m", "ezflow", "serve", str(file), "--no-playground", *options]
+    if settings:
+        file.write_text(f"{flow}\nimport ezflow\nezflow.serve(flow, port=0, **{settings!r})\n")
+        command = [sys.executable, str(file)]
     process = await trio.lowlevel.open_process(
         command,
         cwd=folder,
-        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # with what it starts it is a group, and can be seen and ended as one
@@ -114,9 +119,11 @@ async def started(flow: str, folder: Path, *options: str, **environment: str) ->
 
 
 @asynccontextmanager
-async def served(flow: str, folder: Path, *options: str, port: int = 0, **env: str) -> AsyncGenerator[Process, None]:
+async def served(
+    flow: str, folder: Path, *options: str, port: int = 0, **settings: Any
+) -> AsyncGenerator[Process, None]:
     """The same, listening."""
-    async with started(flow, folder, "--port", str(port), *options, **env) as server:
+    async with started(flow, folder, "--port", str(port), *options, **settings) as server:
         await server.until(r"Listening on \S+ ")
         server.url = re.search(r"Listening on (\S+) ", server.said)[1]  # type: ignore[index]
         yield server
@@ -134,6 +141,8 @@ class Clients:
         self._clients = {name: Client(url, user=name) for name in self._says}
         self.ends: Counter[tuple[str, str]] = Counter()
         self.last_end = 0.0
+        self._heard = 0
+        self._more = trio.Event()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -151,6 +160,14 @@ class Clients:
                             starting.start_soon(nursery.start, self._turn, name)
                 yield
                 nursery.cancel_scope.deadline = trio.current_time() + WITHIN_S
+
+    async def hear(self, words: int) -> None:
+        """Wait until they have together heard so many words more."""
+        enough = self._heard + words
+        with trio.fail_after(WITHIN_S):
+            while self._heard < enough:
+                self._more = trio.Event()
+                await self._more.wait()
 
     async def _turn(self, name: str, task_status: Any) -> None:
         client, kind = self._clients[name], name.split()[0]
@@ -171,6 +188,8 @@ class Clients:
     async def _hear(self, events: Any, kind: str, task_status: Any) -> None:
         async for event in events:
             if event.type == "text":
+                self._heard += 1
+                self._more.set()
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
             elif event.type == "turn.ended":

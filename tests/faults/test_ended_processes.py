@@ -20,7 +20,8 @@ class Talks(Module[str, str]):
             await trio.sleep(0.05)
             yield "word "
 
-flows = {"talk": Talks()}
+flow = Talks()
+flows = {"talk": flow}
 """
 NOBODY = {"http": (20, "hello"), "live": (20, "hello")}  # with turns that have no end of their own
 
