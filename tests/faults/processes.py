@@ -86,10 +86,13 @@ class Process:
 
 
 @asynccontextmanager
-async def started(flow: str, folder: Path, *options: str, **settings: Any) -> AsyncGenerator[Process, None]:
+async def started(
+    flow: str, folder: Path, *options: str, said_to: str = "", **settings: Any
+) -> AsyncGenerator[Process, None]:
     """The process of `ezflow serve` on this flow, which need not listen yet. Leaving the block kills what is left.
 
-    With `settings`, which a command line cannot all say, it is one of a program that calls `ezflow.serve`.
+    With `settings`, which a command line cannot all say, it is one of a program that calls `ezflow.serve`. `said_to`: a
+    file for all that it says and logs, which is not heard then.
     """
     file = folder / "pipeline.py"
     file.write_text(flow)
@@ -97,6 +100,8 @@ async def started(flow: str, folder: Path, *options: str, **settings: Any) -> As
     if settings:
         file.write_text(f"{flow}\nimport ezflow\nezflow.serve(flow, port=0, **{settings!r})\n")
         command = [sys.executable, str(file)]
+    if said_to:
+        command = ["sh", "-c", f'exec "$@" > {said_to} 2>&1', "sh", *command]
     process = await trio.lowlevel.open_process(
         command,
         cwd=folder,
