@@ -6,8 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,23 +81,29 @@ def test_models_pull_says_how_much_room_is_needed_and_where(disk):
     assert "Traceback" not in done.stderr
 
 
-def test_a_disk_that_others_fill_during_a_pull_is_said_and_gets_its_room_back(disk, weights, count, is_long):
+class Asked(list[str | None]):
+    """What a hub is asked for; at each time, and before it answers, something is done."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._then = then
+
+    def append(self, asked: str | None) -> None:
+        super().append(asked)
+        self._then()
+
+
+def test_a_disk_that_others_fill_during_a_pull_is_said_and_gets_its_room_back(disk, hub, weights, count, is_long):
     """Whatever room is left to it, down to none: no half file stays, and no file is found."""
     rooms = range(0, len(DATA), PAGE if is_long else 16 * PAGE)
     for room in rooms:
-        filled = False
-
-        def fill(done: int, total: int, room: int = room) -> None:
-            nonlocal filled
-            if not filled:
-                filled = True
-                disk.leave(room)
-
+        hub.ranges = Asked(partial(disk.leave, room))
         with pytest.raises(DiskFull, match=r"make room there, or choose another disk with EZFLOW_CACHE="):
-            pull(weights, fill)
+            pull(weights)
         assert kept(weights) == {"tiny.gguf.lock"}
         assert find(weights) is None
         disk.empty()
+    hub.ranges = []
     with pytest.raises(WeightsMissing, match="ezflow models pull"):
         require(weights)  # as the start of a server that needs them has it
     assert pull(weights).fetched

@@ -151,12 +151,29 @@ async def test_what_runs_in_a_nursery_that_is_left_open_ends_with_its_stage(auto
             assert not session.place.tasks
 
 
+async def test_what_a_task_raises_in_a_nursery_that_is_left_open_is_told_too(autojump_clock):
+    @module
+    class Leaks(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            nursery = await trio.open_nursery().__aenter__()
+            nursery.start_soon(self.fail)
+            await trio.sleep(1)
+            return text
+
+        async def fail(self) -> None:
+            raise ValueError(1)
+
+    async with open_flow(Leaks()) as service, service.session("ann") as session:
+        errors = [event.error.name async for event in session.turn("x") if event.type == "error"]
+    assert errors == ["RuntimeError", "ValueError"]
+
+
 async def test_a_thread_that_a_module_has_started_does_not_keep_the_process(tmp_path):
     async with served(FLOW, tmp_path) as server:
         assert (await turn(server, "ann", "starts a thread"))[-1]["reason"] == "done"
         await server.terminate()
         assert await server.ended() == 1
-        assert "threads that a module has started and not ended (of-misbehaves)" in server.said
+        assert "threads that a module has started do not end (of-misbehaves)" in server.said
 
 
 @pytest.mark.parametrize("signals", [1, 2])
