@@ -107,7 +107,7 @@ async def _end_left_open(nurseries: Sequence[trio.Nursery]) -> None:
         manager._nursery, manager._scope = nursery, nursery.cancel_scope
         try:
             await manager.__aexit__(None, None, None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (it is raised below, with what it belongs to)
             errors += [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
     fault = RuntimeError(
         f"it has left a nursery open, in which there ran: {', '.join(names) or 'nothing'}. "

@@ -14,7 +14,11 @@ from ..flow import Flow, cut, size
 from ..items import Audio
 from ..turn import Entered, Turn
 
-__all__ = ["Counting", "each", "entered", "once", "stage_errors"]
+__all__ = ["ENDINGS", "Counting", "each", "entered", "once", "stage_errors"]
+
+# How a failed run may come out: an error; or a group, which holds Cancelled beside the error where the run was ended in
+# the very step in which it failed.
+ENDINGS = (Exception, BaseExceptionGroup)
 
 
 async def each(
@@ -104,7 +108,8 @@ class Counting:
 def stage_errors(error: BaseException) -> list[StageError] | None:
     """The stage errors of a failed run; None if it was cancelled, or ended by anything else.
 
-    A combinator may answer only errors of stages: Cancelled and KeyboardInterrupt must pass.
+    A combinator may answer only errors of stages: KeyboardInterrupt must pass, and so must Cancelled. That comes again
+    at the next checkpoint where it stood beside an error that is answered.
     """
     leaves = [leaf for leaf in flat(error) if not isinstance(leaf, ReceiverGone)]
     errors = [leaf for leaf in leaves if isinstance(leaf, StageError)]

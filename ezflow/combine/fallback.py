@@ -9,13 +9,14 @@ import logging
 from typing import Any, TypeVar
 
 import attrs
+import trio
 
 from ..channels import Inbox, Outbox
 from ..flow import Flow, as_flow
 from ..logs import failed
 from ..turn import Turn
 from .around import Choice
-from .each import Counting, each, once, stage_errors
+from .each import ENDINGS, Counting, each, once, stage_errors
 
 __all__ = ["fallback"]
 
@@ -49,9 +50,10 @@ class Fallback(Choice[In, Out]):
             try:
                 await once(part, item, out, attempt)
                 return
-            except Exception as error:
+            except ENDINGS as error:
                 if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()
                 failed(log, error, "%r failed; falling back to the next flow", part, level=logging.WARNING)
+            await trio.lowlevel.checkpoint_if_cancelled()
         await once(last, item, outbox, turn)

@@ -17,7 +17,7 @@ from ..flow import Flow, as_flow
 from ..logs import failed
 from ..turn import Turn
 from .around import Choice
-from .each import each, once, stage_errors
+from .each import ENDINGS, each, once, stage_errors
 
 __all__ = ["race"]
 
@@ -52,6 +52,7 @@ class Race(Choice[In, Out]):
             for part, runner in zip(self.parts, runners, strict=True):
                 runner.rivals = [other for other in runners if other is not runner]
                 nursery.start_soon(runner.run, part, item)
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not any(runner.decided for runner in runners):
             for runner in runners:  # nobody gave an output: what they replied is all there is to hear
                 await runner.tell()
@@ -82,7 +83,7 @@ class _Runner:
         try:
             with self.scope:
                 await once(flow, item, self, self.view)
-        except Exception as error:
+        except ENDINGS as error:
             if self.won or stage_errors(error) is None:
                 raise
             self.failure = error

@@ -16,7 +16,7 @@ from ..flow import Flow
 from ..logs import failed
 from ..turn import Turn
 from .around import Around, number
-from .each import Counting, each, once, stage_errors
+from .each import ENDINGS, Counting, each, once, stage_errors
 
 __all__ = ["retry"]
 
@@ -53,7 +53,7 @@ class Retry(Around[In, Out]):
             try:
                 await once(self.flow, item, out, attempt)
                 return
-            except Exception as error:
+            except ENDINGS as error:
                 if out.begun or stage_errors(error) is None:
                     raise
                 attempt.forget()

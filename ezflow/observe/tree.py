@@ -27,18 +27,25 @@ STAGES = 200
 TASKS = 2000
 
 
-def sessions(places: Mapping[str, Place], observer: Observer | None, at_most: int) -> dict[str, Any]:
-    """The places of users, those with the oldest turns first; beyond `at_most`, how many more there are."""
+async def sessions(places: Mapping[str, Place], observer: Observer | None, at_most: int) -> dict[str, Any]:
+    """The places of users, those with the oldest turns first; beyond `at_most`, how many more there are.
+
+    Each is shown as it is in one moment; between two of them the turns go on, since to look at all may take long.
+    """
     now = trio.current_time()
     busy = {place.user: turn for place in places.values() if (turn := place.turn) is not None and not turn.over}
     order = sorted(places.values(), key=lambda place: (place.user not in busy, -_age_s(place, busy, now)))
-    return {
+    told: dict[str, Any] = {
         "count": len(order),
         "busy": len(busy),
         "holders": sum(place.leases for place in order),
         "more": max(0, len(order) - at_most),
-        "list": [_session(place, busy.get(place.user), observer, now) for place in order[:at_most]],
+        "list": [],
     }
+    for place in order[:at_most]:
+        told["list"].append(_session(place, busy.get(place.user), observer, trio.current_time()))
+        await trio.lowlevel.checkpoint()
+    return told
 
 
 def _age_s(place: Place, busy: Mapping[str, OpenTurn], now: float) -> float:

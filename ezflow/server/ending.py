@@ -85,8 +85,8 @@ def _outlast(within_s: float) -> None:
     time.sleep(within_s)
     here = (threading.main_thread(), threading.current_thread())
     names = [thread.name for thread in threading.enumerate() if thread not in here and not thread.daemon]
-    who = f"threads that a module has started do not end ({', '.join(names)})" if names else "Python does not come to its end"
-    _end(f"{who}: the process ends without that")
+    what = f"threads that a module has started do not end ({', '.join(names)})"
+    _end(f"{what if names else 'Python does not come to its end'}: the process ends without that")
 
 
 def _end(why: str) -> None:

@@ -15,7 +15,8 @@ from ..observe.status import Statuses
 from ..observe.tree import sessions
 from ..place import Places
 from .edges import Edges
-from .replies import Refused, answer
+from .refusals import Refused
+from .replies import answer
 
 if TYPE_CHECKING:
     from ..observe.metrics import Metrics
@@ -73,7 +74,7 @@ def watch(seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Blue
                     "waiting": threads.tasks_waiting,
                 },
                 "modules": [attrs.asdict(status) for status in statuses()],
-                "sessions": sessions(places, seen.observer, int(at_most)),
+                "sessions": await sessions(places, seen.observer, int(at_most)),
             }
         )
 

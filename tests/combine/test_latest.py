@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-import pytest
-from standins import Add, Breaks, Endless, Log, Repeat, Says, Sleepy, Take, items, timeline
+from collections.abc import Callable
+from functools import partial
 
-from ezflow import Latest
+import pytest
+import trio
+from standins import (
+    Add,
+    Breaks,
+    Endless,
+    Log,
+    Module,
+    Repeat,
+    Says,
+    Silent,
+    Sleepy,
+    Take,
+    Turn,
+    items,
+    module,
+    timeline,
+)
+
+from ezflow import Flow, Latest, fallback, race, retry
 from ezflow.testing import collect
 
 
@@ -80,3 +99,32 @@ async def test_it_ends_when_the_next_stage_has_taken_enough(autojump_clock, capa
 async def test_a_latest_inside_another_is_ended_with_its_run(autojump_clock):
     events = await timeline(Latest(Add() >> Latest(Sleepy())), [(0, 9), (1, 2)])
     assert items(events) == [(3, 2)]
+
+
+@module
+class Grumbles(Module[int, int]):
+    """Fails in the moment in which it is ended."""
+
+    async def process(self, item: int, turn: Turn) -> int:
+        try:
+            await trio.sleep(item)
+        except trio.Cancelled:
+            raise ValueError("not now") from None
+        return item
+
+
+@pytest.mark.parametrize(
+    "answering",
+    [partial(retry, attempts=2), lambda flow: fallback(flow, Add()), lambda flow: race(flow, Silent(9))],
+    ids=["retry", "fallback", "race"],
+)
+async def test_a_failure_that_would_be_answered_does_not_end_the_turn_when_its_run_is_superseded(
+    answering: Callable[[Flow[int, int]], Flow[int, int]], autojump_clock, caplog
+):
+    events = await timeline(Latest(answering(Grumbles() | Silent(9))), [(0, 9), (1, 2)])
+    assert [(e.t, e.type, e.run, e.item) for e in events[1:]] == [
+        (1, "interrupted", 1, None),
+        (3, "json", 2, 2),
+        (10, "turn.ended", None, None),
+    ]
+    assert "ValueError: not now" in caplog.text

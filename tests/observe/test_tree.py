@@ -26,8 +26,8 @@ async def opened(flow: Flow[Any, Any], *, observe: bool, **limits: Any) -> Async
     async with open_flows({"voice": flow}, Limits(instruments=instruments, **limits)) as services:
         service = services["voice"]
 
-        def tree(at_most: int = 100) -> dict[str, Any]:
-            return sessions(service.sessions, observer, at_most)
+        async def tree(at_most: int = 100) -> dict[str, Any]:
+            return await sessions(service.sessions, observer, at_most)
 
         yield service, tree
 
@@ -38,7 +38,7 @@ async def test_a_stage_waits_for_input_for_room_for_the_client_or_works(observe,
     async with opened(flow.shown(), observe=observe, capacity=0, ear=1) as (service, tree):
         async with service.session("ann") as session, session.live() as live:
             await trio.testing.wait_all_tasks_blocked()
-            assert waits(tree()) == {"blocked": "input", "told": "input", "idle": "input"}
+            assert waits(await tree()) == {"blocked": "input", "told": "input", "idle": "input"}
     flow = Pause(0.0).named("blocked") >> Pause(50.0).named("works")
     async with opened(flow, observe=observe, capacity=0) as (service, tree):
         async with service.session("ann") as session, session.live() as live:
@@ -46,33 +46,33 @@ async def test_a_stage_waits_for_input_for_room_for_the_client_or_works(observe,
             await trio.sleep(1.0)
             await live.send("b")
             await trio.sleep(2.5)
-            assert waits(tree()) == {"blocked": "room", "works": None}
-            (works,) = [it for it in stages(tree()) if it["stage"] == "works"]
+            assert waits(await tree()) == {"blocked": "room", "works": None}
+            (works,) = [it for it in stages(await tree()) if it["stage"] == "works"]
             assert works["at"].startswith("fakes.py:")
             assert works["at"].endswith(" process")
             if observe:
-                assert [it["since_s"] for it in stages(tree())] == [2.5, 3.5]
-                assert [(it["items_in"], it["items_out"]) for it in stages(tree())] == [(2, 1), (1, 0)]
+                assert [it["since_s"] for it in stages(await tree())] == [2.5, 3.5]
+                assert [(it["items_in"], it["items_out"]) for it in stages(await tree())] == [(2, 1), (1, 0)]
             else:
                 assert "since_s" not in works
     async with opened(FakeLLM("a b c d"), observe=observe, ear=2) as (service, tree):
         async with service.session("ann") as session, session.turn("x"):
             await trio.testing.wait_all_tasks_blocked()
-            assert waits(tree()) == {"fake_llm": "client"}
-            assert turn(tree())["ear"] == {"held": 2, "capacity": 2}
+            assert waits(await tree()) == {"fake_llm": "client"}
+            assert turn(await tree())["ear"] == {"held": 2, "capacity": 2}
 
 
 async def test_a_turn_tells_its_flow_its_age_and_when_its_time_is_over(autojump_clock):
     async with opened(Pause(50.0), observe=False, turn_s=60.0) as (service, tree):
         async with service.session("ann") as session, session.turn("x"):
             await trio.sleep(20.0)
-            told = turn(tree())
+            told = turn(await tree())
             assert (told["id"], told["flow"], told["age_s"], told["ends_in_s"]) == (1, "voice", 20.0, 40.0)
             assert not told["ending"]
     async with opened(Pause(50.0), observe=False) as (service, tree):
         async with service.session("ann") as session, session.turn("x"):
             await trio.testing.wait_all_tasks_blocked()
-            assert turn(tree())["ends_in_s"] is None
+            assert turn(await tree())["ends_in_s"] is None
 
 
 async def test_runs_of_latest_stand_apart_from_the_turns_own(autojump_clock):
@@ -82,7 +82,7 @@ async def test_runs_of_latest_stand_apart_from_the_turns_own(autojump_clock):
             for text in "ab":
                 await live.send(text)
                 await trio.sleep(1.0)
-            runs = turn(tree())["runs"]
+            runs = turn(await tree())["runs"]
             assert {run["run"]: [it["stage"] for it in run["stages"]] for run in runs} == {
                 0: ["front"],
                 2: ["one", "two"],
@@ -95,7 +95,7 @@ async def test_joins_show_how_full_they_are(autojump_clock):
             for text in "abc":
                 await live.send(text)
             await trio.testing.wait_all_tasks_blocked()
-            pause = next(it for it in stages(tree()) if it["stage"] == "pause_2")
+            pause = next(it for it in stages(await tree()) if it["stage"] == "pause_2")
             assert pause["join"] == {"held": 2, "capacity": 4}
 
 
@@ -105,8 +105,9 @@ async def test_an_idle_session_has_no_turn(autojump_clock):
             async for _ in session.turn("x"):
                 pass
         await trio.sleep(5.0)
-        assert tree()["list"] == [{"user": "ann", "holders": 0, "idle_s": 5.0, "turns": []}]
-        assert (tree()["count"], tree()["busy"], tree()["holders"]) == (1, 0, 0)
+        told = await tree()
+        assert told["list"] == [{"user": "ann", "holders": 0, "idle_s": 5.0, "turns": []}]
+        assert (told["count"], told["busy"], told["holders"]) == (1, 0, 0)
 
 
 async def test_the_oldest_turns_come_first_and_of_the_rest_the_number(autojump_clock):
@@ -122,10 +123,10 @@ async def test_the_oldest_turns_come_first_and_of_the_rest_the_number(autojump_c
         for user in ("first", "second", "third"):
             nursery.start_soon(hold, user)
             await trio.sleep(1.0)
-        told = tree(2)
+        told = await tree(2)
         assert [it["user"] for it in told["list"]] == ["first", "second"]
         assert (told["count"], told["busy"], told["more"]) == (4, 3, 2)
-        assert [it["user"] for it in tree()["list"]] == ["first", "second", "third", "idle"]
+        assert [it["user"] for it in (await tree())["list"]] == ["first", "second", "third", "idle"]
         nursery.cancel_scope.cancel()
 
 
@@ -143,7 +144,7 @@ async def test_a_stage_that_does_not_leave_is_shown_as_ending_with_its_line(auto
                 await trio.testing.wait_all_tasks_blocked()
                 nursery.start_soon(session.interrupt)
                 await trio.sleep(1.0)
-                told = turn(tree())
+                told = turn(await tree())
                 assert told["ending"]
                 assert told["runs"][0]["stages"][0]["at"].startswith("test_tree.py:")
                 async for _ in events:
@@ -162,7 +163,8 @@ async def test_a_stage_with_tasks_of_its_own_is_one_stage(autojump_clock):
     async with opened(Busy(), observe=True, ear=1) as (service, tree):
         async with service.session("ann") as session, session.turn("x"):
             await trio.testing.wait_all_tasks_blocked()
-            assert waits(tree()) == {"busy": "client"}  # known to the observer alone: its own task waits for its others
+            # Known to the observer alone: its own task waits for its others.
+            assert waits(await tree()) == {"busy": "client"}
 
 
 async def test_a_turn_of_very_many_tasks_is_cut_short(autojump_clock):
@@ -171,8 +173,8 @@ async def test_a_turn_of_very_many_tasks_is_cut_short(autojump_clock):
             for number in range(STAGES + 50):
                 await live.send(str(number))
             await trio.testing.wait_all_tasks_blocked()
-            told = turn(tree())
-            assert len(stages(tree())) == STAGES
+            told = turn(await tree())
+            assert len(stages(await tree())) == STAGES
             assert told["more_stages"] == 50
 
 
