@@ -1,0 +1,90 @@
+"""Mixed load with faults against a real server, for as long as is asked for: does anything grow?
+
+`python -m tests.soak --minutes 30` prints what was done, what was wrong and what has grown, and writes it and a
+plot to .artifacts/soak/. It ends with 1 if anything was lost, doubled, mixed, left behind, or has grown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+import attrs
+import trio
+
+from ..bench.served.processes import ROOT, cores, running, settle
+from .backends import Backends
+from .judge import Verdict, at_the_end, flat
+from .measure import Probe, Watcher
+from .picture import svg, table
+from .users import Load, User, live_turns, whole_turns
+from .wire import Http
+
+SETTLE_S = 30.0
+QUIET_S = 4.0  # on the average, between two faults of the backends
+WARM_S = 60.0  # or a quarter of the run, if that is less
+
+
+async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watcher, list[Verdict]]:
+    probe = Probe(load, users)
+    async with await Http.open(load.port) as http:
+        watcher = Watcher(pid, load, probe, http)
+        # What the first turn alone has to make belongs to a server at rest.
+        first = User(load, users + 1)
+        first.name = "first"
+        await first.do(whole_turns)
+        await first.do(live_turns)
+        before = await watcher.settled(None, SETTLE_S)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watcher.watch)
+            nursery.start_soon(probe.live)
+            for number in range(users):
+                nursery.start_soon(User(load, number).live)
+            with trio.move_on_after(60 * minutes):
+                while True:
+                    await trio.sleep(load.rng.uniform(0.5, 1.5) * QUIET_S)
+                    with trio.CancelScope(shield=True):
+                        await load.backends.misbehave(load.rng)
+            load.over = True
+        after = await watcher.settled(before, SETTLE_S)
+    return watcher, flat(watcher.samples, min(WARM_S, 15 * minutes)) + at_the_end(before, after)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--users", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--leak", type=int, default=0, help="KiB that each sentence loses, to see the check fail")
+    parser.add_argument("--to", type=Path, default=ROOT / ".artifacts" / "soak", help="the folder of the results")
+    asked = parser.parse_args()
+    core, others = cores()
+    settle(others)
+    asked.to.mkdir(parents=True, exist_ok=True)
+    backends = Backends(others)
+    try:
+        with (
+            (asked.to / "server.log").open("w") as errors,
+            running("server", core, str(backends.port), str(asked.leak), package="tests.soak", errors=errors) as (
+                pid,
+                port,
+            ),
+        ):
+            load = Load(port, backends, random.Random(asked.seed))
+            watcher, verdicts = trio.run(soak, pid, load, asked.users, asked.minutes)
+    finally:
+        backends.close()
+    told = table(load, verdicts)
+    print(told)
+    (asked.to / "soak.md").write_text(told + "\n")
+    (asked.to / "soak.svg").write_text(svg(watcher.samples, watcher.begun, backends.times))
+    samples = [attrs.asdict(sample) for sample in watcher.samples]
+    (asked.to / "samples.json").write_text(json.dumps({"seed": asked.seed, "samples": samples}))
+    return 1 if load.faults or not all(verdict.holds for verdict in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

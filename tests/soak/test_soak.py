@@ -1,0 +1,124 @@
+"""A minute of the soak finds nothing; and its judge does find what leaks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ezflow import Module, Turn, module, resource
+
+from .judge import LEAK_KIB, Sample, at_the_end, flat
+
+ROOT = Path(__file__).parents[2]
+
+
+def calm(at_s: float) -> Sample:
+    """A sample of a server that does not change but for chance."""
+    jitter = int(at_s * 7919) % 11 - 5
+    return Sample(
+        at_s=at_s,
+        turns=int(15 * at_s),
+        resident_kib=100_000 + 100 * jitter,
+        descriptors=60 + jitter,
+        threads=4,
+        tasks=200 + 3 * jitter,
+        sessions=30 + jitter,
+        idle_connections=10,
+        lag_s=0.005 + 0.0005 * jitter,
+        first_text_s=None if jitter == 5 else 0.020 + 0.001 * jitter,
+    )
+
+
+def grown(seconds: int, by: Callable[[Sample], dict[str, float]]) -> list[str]:
+    """What is found to grow, where a second's sample differs by that from one of a calm server."""
+    samples = [attrs.evolve(calm(at), **by(calm(at))) for at in range(seconds)]
+    return [verdict.what for verdict in flat(samples, seconds / 4) if not verdict.holds]
+
+
+def test_a_calm_server_is_judged_flat() -> None:
+    assert grown(60, lambda one: {}) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "by"),
+    [
+        ("memory, KiB", lambda one: {"resident_kib": one.resident_kib + 10 * one.turns}),
+        ("descriptors", lambda one: {"descriptors": one.descriptors + one.turns // 10}),
+        ("tasks", lambda one: {"tasks": one.tasks + one.turns // 5}),
+        ("threads", lambda one: {"threads": one.threads + one.turns // 50}),
+        ("sessions", lambda one: {"sessions": one.sessions + one.turns // 10}),
+        ("event-loop lag, ms", lambda one: {"lag_s": one.lag_s + 0.002 * one.at_s}),
+        ("first text, ms", lambda one: {"first_text_s": 0.02 + 0.002 * one.at_s}),
+    ],
+)
+def test_a_minute_shows_what_grows(what: str, by: Callable[[Sample], dict[str, float]]) -> None:
+    assert grown(60, by) == [what]
+
+
+def test_half_an_hour_shows_a_leak_of_one_kib_a_turn_and_no_less_than_its_bound() -> None:
+    assert grown(1800, lambda one: {"resident_kib": one.resident_kib + one.turns}) == ["memory, KiB"]
+    assert grown(1800, lambda one: {"resident_kib": one.resident_kib + LEAK_KIB * one.turns}) == []
+
+
+def test_a_run_too_short_to_judge_is_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        flat([calm(0), calm(1)], 0.0)
+
+
+def test_what_is_left_at_the_end_is_named_but_for_connections_kept_for_the_next_turn() -> None:
+    before = attrs.evolve(calm(0), sessions=0)
+    kept = attrs.evolve(before, descriptors=before.descriptors + 5, idle_connections=before.idle_connections + 5)
+    assert all(verdict.holds for verdict in at_the_end(before, kept))
+    left = attrs.evolve(before, sessions=1, descriptors=before.descriptors + 1, tasks=before.tasks + 1)
+    found = [verdict.what for verdict in at_the_end(before, left) if not verdict.holds]
+    assert found == ["sessions left", "descriptors left", "tasks left"]
+
+
+@module
+class Keeps(Module[str, str]):
+    """Keeps so much of each turn for ever."""
+
+    kib: int = 0
+    kept: list[bytes] = resource()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None, None]:
+        self.kept = []
+        yield
+
+    async def process(self, text: str, turn: Turn) -> str:
+        if self.kib:
+            self.kept.append(b"\1" * 1024 * self.kib)
+        return text
+
+
+@pytest.mark.parametrize(("kib", "found"), [(0, []), (16, ["memory, KiB"])])
+async def test_a_module_that_keeps_some_kib_of_each_turn_is_found(kib: int, found: list[str]) -> None:
+    samples = []
+    async with Keeps(kib=kib).open() as service:
+        for second in range(60):
+            for _ in range(15):
+                async with service.session("ann") as session, session.turn("hello") as turn:
+                    async for _ in turn:
+                        pass
+            samples.append(attrs.evolve(calm(second), resident_kib=_resident_kib()))
+    assert [verdict.what for verdict in flat(samples, 15.0) if not verdict.holds] == found
+
+
+def test_a_minute_of_mixed_load_with_faults_leaves_the_server_as_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.soak", "--minutes", "1", "--to", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "soak.svg").read_text().startswith("<svg")
+
+
+def _resident_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
