@@ -40,17 +40,25 @@ async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watche
         before = await watcher.settled(None, SETTLE_S)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watcher.watch)
-            nursery.start_soon(probe.live)
-            for number in range(users):
-                nursery.start_soon(User(load, number).live)
-            with trio.move_on_after(60 * minutes):
-                while True:
-                    await trio.sleep(load.rng.uniform(0.5, 1.5) * QUIET_S)
-                    with trio.CancelScope(shield=True):
-                        await load.backends.misbehave(load.rng)
-            load.over = True
+            await _use(load, probe, users, minutes)
+            watcher.over = True
         after = await watcher.settled(before, SETTLE_S)
-    return watcher, flat(watcher.samples, min(WARM_S, 15 * minutes)) + at_the_end(before, after)
+    under_load = [sample for sample in watcher.samples if sample.at_s <= 60 * minutes]
+    return watcher, flat(under_load, min(WARM_S, 15 * minutes)) + at_the_end(before, after)
+
+
+async def _use(load: Load, probe: Probe, users: int, minutes: float) -> None:
+    """All users, and the faults of their backends, for so long, and until each has ended what it was doing."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(probe.live)
+        for number in range(users):
+            nursery.start_soon(User(load, number).live)
+        with trio.move_on_after(60 * minutes):
+            while True:
+                await trio.sleep(load.rng.uniform(0.5, 1.5) * QUIET_S)
+                with trio.CancelScope(shield=True):  # nobody is left dead or frozen
+                    await load.backends.misbehave(load.rng)
+        load.over = True
 
 
 def main() -> int:

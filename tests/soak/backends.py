@@ -62,6 +62,8 @@ class Backends:
 
     async def misbehave(self, rng: random.Random) -> None:
         """One fault, from its begin to its end."""
+        if self._process.poll() is not None:
+            raise RuntimeError("the backends' stand-in has died by itself: it has said why")
         kind = rng.choice(("dead", "frozen", "nonsense"))
         begin = monotonic()
         self.times.append((kind, begin, inf))

@@ -49,13 +49,14 @@ class Watcher:
     def __init__(self, pid: int, load: Load, probe: Probe, http: Http) -> None:
         self.pid = pid
         self.samples: list[Sample] = []
+        self.over = False
         self._load, self._probe, self._http = load, probe, http
         self.begun = monotonic()
 
     async def watch(self) -> None:
-        """Each second until the load is over."""
+        """Each second until it is `over`."""
         self.begun = monotonic()
-        while not self._load.over:
+        while not self.over:
             self.samples.append(await self.sample())
             await trio.sleep(max(0.0, self.begun + len(self.samples) - monotonic()))
 

@@ -55,7 +55,7 @@ def test_a_calm_server_is_judged_flat() -> None:
         ("threads", lambda one: {"threads": one.threads + one.turns // 50}),
         ("sessions", lambda one: {"sessions": one.sessions + one.turns // 10}),
         ("event-loop lag, ms", lambda one: {"lag_s": one.lag_s + 0.002 * one.at_s}),
-        ("first text, ms", lambda one: {"first_text_s": 0.02 + 0.002 * one.at_s}),
+        ("first text, ms", lambda one: {"first_text_s": 0.02 + 0.003 * one.at_s}),
     ],
 )
 def test_a_minute_shows_what_grows(what: str, by: Callable[[Sample], dict[str, float]]) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from ..bench.served.work import question
 from .backends import Backends
-from .wire import Event, Hearing, Http, Lost, Socket, read_event
+from .wire import Hearing, Http, Lost, Socket, read_event
 
 __all__ = ["ACTIONS", "Load", "User"]
 
@@ -209,19 +209,20 @@ async def interrupted_reply(user: User) -> None:
         hearing = Hearing(user.marker())
         await socket.tell({"type": "input", "data": question(hearing.marker, "wide")})
         await socket.tell({"type": "end"})
-        text = b""
-        ended: Event | None = None
-        while ended is None:
+        sound, reason = b"", ""
+        while not reason:
             event = await socket.hear()
             if over.run and event.run == over.run:
                 user.load.faults["spoke after an interrupt"] += 1
             if event.type == "audio":
-                text += event.data
+                sound += event.data
             elif event.type == "turn.ended":
-                ended = event
+                reason = event.reason
+            elif event.type == "error" and event.turn is None:
+                reason = "refused"  # its turn had been ended by a backend
         if not user.load.backends.disturbed(begun, monotonic(), "dead", "nonsense"):
             user.load.done["replies after an interrupt checked"] += 1
-            if ended.reason != "done" or f"{hearing.marker}s5".encode() not in text:
+            if reason != "done" or f"{hearing.marker}s5".encode() not in sound:
                 user.load.faults["the reply after an interrupt was not whole"] += 1
 
 

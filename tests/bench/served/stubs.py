@@ -132,7 +132,8 @@ class Connection(Stream):
             self._whole({"version": "0.12.0"})
 
     def _chat(self, chat: Chat) -> None:
-        marker, kind = read_question(chat.messages[-1].content)
+        # Questions that were not answered may stand before it, in the same message, each a line.
+        marker, kind = read_question(chat.messages[-1].content.rpartition("\n")[2])
         chunks: list[bytes] = []
         if kind != STALL:
             chunks = [_chunk(_line(token)) for token in tokens(marker, kind)]
