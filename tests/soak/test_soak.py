@@ -49,7 +49,7 @@ def test_a_calm_server_is_judged_flat() -> None:
 @pytest.mark.parametrize(
     ("what", "by"),
     [
-        ("memory, KiB", lambda one: {"resident_kib": one.resident_kib + 10 * one.turns}),
+        ("memory, KiB", lambda one: {"resident_kib": one.resident_kib + 16 * one.turns}),
         ("descriptors", lambda one: {"descriptors": one.descriptors + one.turns // 10}),
         ("tasks", lambda one: {"tasks": one.tasks + one.turns // 5}),
         ("threads", lambda one: {"threads": one.threads + one.turns // 50}),
