@@ -26,6 +26,13 @@ __all__ = ["decode", "structure", "union_members", "unstructure"]
 PLAIN = (int, float, str, bool)
 # What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
 PCM_RATE_HZ = 16_000
+# What cattrs raises for a payload that does not fit; AttributeError where a mapping is needed, and another thing given.
+MISFITS = (
+    cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError, AttributeError, TypeError, ValueError, KeyError,
+)  # fmt: skip
+# Of what does not fit, so much is named: an answer must not be many times as long as what was sent.
+SHOWN = 20
+LONGEST_KEY = 60  # characters
 
 
 @cache
@@ -44,7 +51,7 @@ def converter() -> MsgspecJsonConverter:
 def _strict(value: Any, cls: type) -> Any:
     # JSON has one number type: 1 is a fine temperature. A bool is no number, though Python says so.
     if cls is float and type(value) is int:
-        return float(value)
+        return _as_float(value)
     if type(value) is not cls:
         raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
     return value
@@ -58,10 +65,17 @@ def _is_plain_union(annotation: Any) -> bool:
 def _strict_union(value: Any, annotation: Any) -> Any:
     members = union_members(annotation)
     if type(value) is int and float in members and int not in members:
-        return float(value)
+        return _as_float(value)
     if type(value) not in members:
         raise TypeError(f"{_brief(value)} was given, but {show(annotation)} is needed")
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{_brief(value)} is more than a float can be") from error
 
 
 def _is_literal(annotation: Any) -> bool:
@@ -121,7 +135,7 @@ def audio(text: Any) -> Audio:
 def structure(payload: Any, cls: Any, path: str) -> Any:
     """A plain value as an instance of `cls`; `path` is where it stands, empty for a whole body.
 
-    Raises: InputError that names every place that does not fit.
+    Raises: InputError that names the places that do not fit, of many the first.
     """
     if isinstance(cls, type) and attrs.has(cls):
         if isinstance(payload, cls):
@@ -129,11 +143,20 @@ def structure(payload: Any, cls: Any, path: str) -> Any:
         if not isinstance(payload, Mapping):
             raise InputError(path or "body", f"{_brief(payload)} was given, but an object ({show(cls)}) is needed")
     try:
+        return _structured(payload, cls, path)
+    except RecursionError as error:  # of a class that holds itself
+        raise InputError(path or "body", "nested too deeply") from error
+
+
+def _structured(payload: Any, cls: Any, path: str) -> Any:
+    try:
         return converter().structure(payload, cls)
-    except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError, TypeError, ValueError, KeyError) as error:
+    except MISFITS as error:
         problems = _problems(error, path, cls)
         where, what = problems[0]
-        more = "".join(f"; {place}: {problem}" for place, problem in problems[1:])
+        more = "".join(f"; {place}: {problem}" for place, problem in problems[1:SHOWN])
+        if (others := len(problems) - SHOWN) > 0:
+            more += f"; and {others} more"
         raise InputError(where or "body", what + more) from error
 
 
@@ -148,15 +171,17 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
         return [
             problem
             for inner, note in _noted(error)
-            for problem in _problems(inner, f"{path}[{note.index!r}]" if note else path, cls)
+            for problem in _problems(inner, f"{path}[{_brief(note.index)}]" if note else path, cls)
         ]
     if isinstance(error, ForbiddenExtraKeysError):
         known = ", ".join(field.name for field in attrs.fields(error.cl)) if attrs.has(error.cl) else ""
-        return [(_under(path, key), f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
+        return [(_under(path, _short(key)), f"unknown; known here: {known}") for key in sorted(error.extra_fields)]
     if isinstance(error, InputError):
         return [(_under(path, error.path), error.problem)]  # from a class's own validator
     if isinstance(error, KeyError):
         return [(path, "missing")]
+    if isinstance(error, AttributeError) and error.name == "items":
+        return [(path, f"{_brief(error.obj)} was given, but an object is needed")]
     # What a validator of attrs' own raises names the field, or holds it.
     said: tuple[Any, ...] = error.args
     if len(said) > 1 and isinstance(said[1], attrs.Attribute):
@@ -164,6 +189,11 @@ def _problems(error: BaseException, path: str, cls: Any) -> list[tuple[str, str]
     if named := re.match(r"'(\w+)' must ", str(error)):
         return [(_under(path, named[1]), str(error))]
     return [(path, str(error) or f"{show(cls)} is needed")]
+
+
+def _short(key: str) -> str:
+    """A key of the sender's own, cut where it is long."""
+    return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 3]}..."
 
 
 def _under(path: str, field: str) -> str:

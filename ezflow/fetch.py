@@ -273,4 +273,15 @@ def _opener(connect_timeout_s: float) -> urllib.request.OpenerDirector:
         def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
             return self.do_open(Tls, req, context=ssl.create_default_context())
 
-    return urllib.request.build_opener(PlainHandler, TlsHandler)
+    opener = urllib.request.OpenerDirector()  # `build_opener` would add those for file, ftp and data
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        PlainHandler(),
+        TlsHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener

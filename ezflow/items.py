@@ -59,8 +59,9 @@ class Audio:
             with wave.open(io.BytesIO(data)) as wav:
                 width, rate_hz, channels = wav.getsampwidth(), wav.getframerate(), wav.getnchannels()
                 frames = wav.readframes(wav.getnframes())
-        except (wave.Error, EOFError) as error:
-            raise ValueError(f"not a WAV of PCM samples ({error}): write it as 16-bit PCM.") from error
+        except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk is longer than what holds it
+            why = str(error) or "its lengths do not fit"
+            raise ValueError(f"not a WAV of PCM samples ({why}): write it as 16-bit PCM.") from error
         pcm = _to_16_bit(frames, width)
         # A recorder that was cut off in mid-frame leaves a part of one: it holds no sample.
         return cls(pcm[: len(pcm) - len(pcm) % (2 * channels)], rate_hz, channels)

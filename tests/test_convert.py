@@ -229,3 +229,39 @@ def test_items_go_out_as_plain_values():
         "colour": "red",
     }
     assert unstructure({"bytes": b"abc"}) == {"bytes": base64.b64encode(b"abc").decode()}
+
+
+def test_of_very_many_misfits_the_first_are_told_and_the_others_counted():
+    with pytest.raises(InputError) as caught:
+        structure({"k" * 1000 + str(number): 0 for number in range(1000)}, Options, "options")
+    assert "and 980 more" in str(caught.value)
+    assert len(str(caught.value)) < 20 * 300
+
+
+@pytest.mark.parametrize(
+    ("given", "cls", "problem"),
+    [
+        (10**400, float, "more than a float can be"),
+        (-(10**400), float | None, "more than a float can be"),
+        ({"temperature": 10**400}, Options, "more than a float can be"),
+        (None, dict[str, int], "None was given, but an object is needed"),
+        ({"voices": 5}, Options, "5 was given, but an object is needed"),
+    ],
+)
+def test_what_no_type_can_hold_is_a_misfit_like_any_other(given, cls, problem):
+    with pytest.raises(InputError, match=problem):
+        structure(given, cls, "input")
+
+
+@attrs.frozen
+class Nested:
+    inner: "Nested | None" = None
+
+
+@pytest.mark.parametrize("ends_in", [None, 5])
+def test_what_is_nested_too_deeply_is_a_misfit(ends_in):
+    given = ends_in
+    for _ in range(900):  # as JSON may be nested
+        given = {"inner": given}
+    with pytest.raises(InputError, match="nested too deeply"):
+        structure(given, Nested, "input")

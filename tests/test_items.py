@@ -100,9 +100,23 @@ def float_wav() -> bytes:
     return bytes(made)
 
 
+def overfull_wav() -> bytes:
+    """A chunk that is longer than the file which holds it."""
+    made = bytearray(wav(bytes(8), 2))
+    made[4:8] = struct.pack("<I", 20)
+    return bytes(made)
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"", b"RIFF", b"not a wav at all, but long enough for a header....", float_wav(), wav(b"", 2)[:30]],
+    [
+        b"",
+        b"RIFF",
+        b"not a wav at all, but long enough for a header....",
+        float_wav(),
+        wav(b"", 2)[:30],
+        overfull_wav(),
+    ],
 )
 def test_what_is_no_pcm_wav_is_a_value_error_that_says_what_is_needed(data):
     with pytest.raises(ValueError, match="not a WAV of PCM samples"):

@@ -1,5 +1,7 @@
 """ezflow/service.py, ezflow/opening.py: modules acquired and released, sessions bounded, `collect`."""
 
+import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +19,7 @@ from ezflow import (
     ModuleOpenError,
     NotOpenError,
     Outbox,
+    Service,
     SessionsFull,
     Turn,
     TurnFailed,
@@ -394,6 +397,30 @@ async def test_many_sessions_come_and_go(autojump_clock):
             for number in range(100):
                 nursery.start_soon(user, f"u{number}")
         assert service.sessions == {}
+
+
+async def test_blocking_modules_of_all_users_share_so_many_threads():
+    at_once, most, counting = 0, 0, threading.Lock()
+
+    @module(blocking=True)
+    def slow(text: str) -> str:
+        nonlocal at_once, most
+        with counting:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.002)
+        with counting:
+            at_once -= 1
+        return text
+
+    async def ask(service: Service, user: str) -> None:
+        async with service.session(user) as session, session.turn("hi") as events:
+            assert [event.type async for event in events][-1] == "turn.ended"
+
+    async with slow.open(threads=2) as service, trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(ask, service, f"u{number}")
+    assert most == 2
 
 
 def test_limits_that_make_no_sense_are_refused():

@@ -269,6 +269,14 @@ def test_a_wrong_hash_says_what_was_given_and_what_is_needed(hub: Hub, cache: Pa
     assert files(cache) == {"tiny.gguf.lock"}
 
 
+def test_only_the_web_is_a_source_of_weights(tmp_path: Path) -> None:
+    local = tmp_path / "model.gguf"
+    local.write_bytes(DATA)
+    for url in (local.as_uri(), "ftp://127.0.0.1/model.gguf", "data:,model"):
+        with pytest.raises(PullFailed, match="unknown url type"):
+            pull(make(Url("elsewhere", url)))
+
+
 def test_a_file_of_another_size_is_not_even_begun(hub: Hub, cache: Path) -> None:
     hub.data = b"<html>please log in</html>"
     with pytest.raises(PullFailed, match=f"it holds 26 bytes, but {len(DATA)} are needed"):

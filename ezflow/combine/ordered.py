@@ -51,6 +51,8 @@ class Ordered(Around[In, Out]):
                     give, take = channel(turn.capacity)
                     await lanes_in.send(take)
                     nursery.start_soon(self._one, item, give, slots, turn)
+            except ReceiverGone:
+                pass  # nobody takes the outputs any more
             finally:
                 inbox.close()
             lanes_in.close()

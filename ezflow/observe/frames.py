@@ -19,6 +19,7 @@ from ..turn import Turn
 
 __all__ = ["Spot", "line_of", "module_in", "spot_in", "stack_of", "task_in", "waits_in"]
 
+# Of its variables `self`, `view` and `inbox` are read.
 RUN = Stage.run.__code__
 WAITS = {
     Receiver.__anext__.__code__: "input",

@@ -110,7 +110,10 @@ class Lag:
                 return
             if self._beat_at == beat_at:
                 named = beat_at
-                self._look(_task(loop), before, beat_at, monotonic() - due)
+                try:
+                    self._look(_task(loop), before, beat_at, monotonic() - due)
+                except Exception:  # whatever stands in a frame: the next that blocks is to be named all the same
+                    log.exception("the watchdog could not tell what holds up the event loop")
 
     def _look(self, task: Sequence[FrameType], before: object, beat_at: float, overslept_s: float) -> None:
         """Say what holds the loop up: what its thread is doing, if it did the same `before`."""

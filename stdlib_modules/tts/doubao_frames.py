@@ -7,6 +7,7 @@ written and packed. All numbers are big-endian.
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = ["Failed", "NotAFrame", "Sound", "decoded", "encoded"]
 REQUEST = b"\x11\x10\x10\x00"  # version 1, a header of one word; a client's request, no flags; JSON, not packed
 SOUND, FRONTEND, ERROR = 0b1011, 0b1100, 0b1111
 GZIP = 1
+UNPACKED = 16 * 1024 * 1024  # bytes, as of a message: packed ones may become a thousand times as many
 LAST = 0b0010  # among the flags
 
 
@@ -80,7 +82,12 @@ def _sound(body: bytes, flags: int, packing: int) -> Sound | None:
 
 
 def _unpacked(payload: bytes, packing: int) -> bytes:
+    if packing != GZIP or not payload:
+        return payload
     try:
-        return gzip.decompress(payload) if packing == GZIP and payload else payload
+        unpacked = gzip.GzipFile(fileobj=io.BytesIO(payload)).read(UNPACKED + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise NotAFrame(f"sent a frame that cannot be unpacked ({error})") from error
+    if len(unpacked) > UNPACKED:
+        raise NotAFrame(f"sent a frame that holds more than {UNPACKED} bytes when it is unpacked")
+    return unpacked

@@ -36,12 +36,17 @@ class Talks(Module[str, str]):
 
 @module
 class Floods(Module[str, str]):
-    """Says texts of 64 KiB, and counts them."""
+    """Says texts of 64 KiB, and counts them; from the event `answers` on, if there is one."""
 
     seen: Seen
     times: int = 2000
+    asked: trio.Event = attrs.Factory(trio.Event)
+    answers: trio.Event | None = None
 
     async def process(self, text: str, turn: Turn) -> AsyncIterator[str]:
+        self.asked.set()
+        if self.answers is not None:
+            await self.answers.wait()
         for _ in range(self.times):
             self.seen.count += 1
             yield "x" * 65_536

@@ -176,18 +176,34 @@ async def test_what_is_kept_is_bounded_in_bytes_whatever_it_is(serving):
 
 
 async def test_nothing_that_a_script_says_waits_for_a_server_that_waits_for_the_script(serving):
+    asked, answers = trio.Event(), trio.Event()
+
     def script(url: str) -> None:
         with BlockingClient(url) as client, client.live() as live:
             started = live.receive()
             assert started is not None
-            with pytest.raises(Unread):
-                while True:
-                    live.send("x" * 500_000)
+            sent: list[str] = []
+
+            def speak() -> None:
+                with pytest.raises(Unread):
+                    while True:
+                        live.send("x" * 500_000)
+                        sent.append("one more")
+
+            speaker = threading.Thread(target=speak)
+            speaker.start()
+            trio.from_thread.run(asked.wait)
+            before = -1
+            while len(sent) > before:  # the server's room fills first, and the system's own buffers
+                before = len(sent)
+                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.05)
+            trio.from_thread.run_sync(answers.set)  # and only then the script's
+            speaker.join()
             for say in (live.end, live.interrupt, partial(live.played, started, 1.0)):
                 with pytest.raises(Unread):
                     say()
 
-    async with serving(Floods(Seen(), 100_000)) as server:
+    async with serving(Floods(Seen(), 100_000, asked, answers)) as server:
         await run(script, server.url)
 
 
@@ -217,7 +233,7 @@ async def test_events_that_a_script_does_not_take_hold_up_the_server(serving):
             before = -1
             while seen.count > before:  # what is kept fills first, and the system's own buffers
                 before = seen.count
-                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.2)
+                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.05)
             assert 500 < seen.count < 1500
             assert [event.reason for event in live][-1] == "done"
 

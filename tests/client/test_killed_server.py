@@ -64,5 +64,6 @@ async def test_a_turn_whose_server_is_killed_raises_closed(tmp_path):
                 with pytest.raises(Closed) as closed:
                     await anext(live)
                 assert closed.value.code == 1006
+        await process.wait()  # until then its port may still take a connection, and reset it
         with pytest.raises(ConnectFailed):
             await client.ready()

@@ -345,7 +345,7 @@ async def test_a_slow_consumer_holds_up_the_turn_and_loses_nothing(how, built):
             await client.do("end")
         while await held(client) < 256:
             pass
-        await wait_all_tasks_blocked(0.1)
+        await wait_all_tasks_blocked(0.05)
         assert witness.produced < total
         assert await held(client) == 256
         await client.do("take")
@@ -363,7 +363,7 @@ async def test_cancelling_a_turn_whose_queues_are_full_ends_it_on_the_server(ask
             await client.do("input", input=asked)
         while await held(client) < 256:
             pass
-        await wait_all_tasks_blocked(0.1)
+        await wait_all_tasks_blocked(0.05)
         await client.do("cancel")
         with trio.fail_after(1.5):
             await witness.left.wait()

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import h11
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, connect_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from ezflow import Flow, Service
 from ezflow.place import Places
@@ -98,11 +98,16 @@ class Socket:
     @classmethod
     async def connect(cls, nursery: trio.Nursery, server: Server, flow: str, user: str) -> Self:
         """Connected, and greeted."""
-        url = f"ws://127.0.0.1:{server.port}/{flow}/ws?user={user}"
-        socket = cls(await connect_websocket_url(nursery, url, message_queue_size=100))
-        ready = await socket.event()
-        assert ready is not None
-        assert (ready["type"], ready["session"]) == ("ready", user)
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        where = (f"127.0.0.1:{server.port}", f"/{flow}/ws?user={user}")
+        try:
+            socket = cls(await wrap_client_stream(nursery, stream, *where, message_queue_size=100))
+            ready = await socket.event()
+            assert ready is not None
+            assert (ready["type"], ready["session"]) == ("ready", user)
+        except BaseException:  # trio-websocket leaves a stream open when it is cancelled amid the handshake
+            stream.socket.close()
+            raise
         return socket
 
     async def send(self, kind: str, **fields: Any) -> None:

@@ -17,7 +17,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from orders import Mark, Then, differences, marks
 
-from ezflow import Event, Latest, TurnFailed
+from ezflow import Event, TurnFailed
+from ezflow.channels import ReceiverGone
 from ezflow.open_turn import OpenTurn
 from ezflow.testing import Failing
 
@@ -67,7 +68,7 @@ def test_a_graph_gives_what_its_model_gives(effort, count):
     check()
 
 
-def test_a_stage_that_fails_behind_a_graph_fails_the_turn_with_its_own_error_alone(effort, count):
+def test_a_stage_that_fails_behind_a_graph_fails_the_turn_with_its_own_error(effort, count):
     @effort(100, 1500)
     @given(st.data(), PAUSES, CAPACITIES, st.integers(0, 8))
     def check(data: st.DataObject, pauses: Sequence[float], capacity: int, good: int) -> None:
@@ -80,7 +81,9 @@ def test_a_stage_that_fails_behind_a_graph_fails_the_turn_with_its_own_error_alo
             return
         with pytest.raises(TurnFailed) as failed:
             in_virtual_time(run)
-        assert [str(error) for error in failed.value.exceptions] == ["enough"]
+        # Beside it may stand what a stage before it raised in the same moment, and a fallback had no time to mend.
+        assert "enough" in [str(error) for error in failed.value.exceptions]
+        assert not [error for error in failed.value.exceptions if isinstance(error, ReceiverGone)]
 
     check()
 
@@ -147,22 +150,5 @@ def test_after_an_interrupt_comes_nothing_that_was_at_work_and_all_that_was_not(
         assert not differences(given_in(events[:place]), plan.model(Then(tuple(sent))), whole=False)
         rest = given_in(events[place:])
         assert any(not differences(rest, plan.model(Then(tuple(sent[start:])))) for start in range(1, len(sent) + 1))
-
-    check()
-
-
-def test_of_each_run_of_latest_comes_all_or_its_interruption_and_then_nothing(effort, count):
-    @effort(200, 3000)
-    @given(st.data(), PAUSES, st.lists(TIMES, max_size=3), st.integers(0, 4), CAPACITIES)
-    def check(data: st.DataObject, pauses: Sequence[float], stops: Sequence[float], after: int, capacity: int) -> None:
-        inner = data.draw(plans(Names(), data.draw(st.sampled_from([2, 1]))))
-        plan = Plan(Latest(inner.flow), inner.model, inner.fan, inner.seconds)
-        sent, events = in_virtual_time(partial(interrupted, plan, pauses, stops, after, capacity))
-        count(examples=1, runs=len(sent), interrupted=[event.type for event in events].count("interrupted"))
-        for run, mark in enumerate(sent, 1):
-            own = [event for event in events if event.run == run]
-            told = [event.type for event in own]
-            assert "interrupted" not in told[:-1]
-            assert not differences(given_in(own), inner.model(mark), whole=told[-1:] != ["interrupted"])
 
     check()

@@ -441,6 +441,13 @@ def test_what_is_no_frame_is_refused(message: str | bytes) -> None:
         decoded(message)
 
 
+def test_a_small_frame_that_unpacks_to_a_large_one_is_refused_before_it_is_whole() -> None:
+    packed = gzip.compress(bytes(64 * 1024 * 1024))
+    assert len(packed) < 100_000
+    with pytest.raises(NotAFrame, match="holds more than 16777216 bytes"):
+        decoded(frame(0b1011, 1, piece(1, packed), packing=1))
+
+
 def test_a_request_is_a_frame_of_json() -> None:
     message = encoded({"a": "你"})
     assert message[:4] == b"\x11\x10\x10\x00"
