@@ -11,16 +11,18 @@ import json
 import random
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 import trio
 
 from ..bench.served.processes import ROOT, cores, running, settle
+from .actions import ACTIONS, live_turns, voice_turns, whole_turns
 from .backends import Backends
 from .judge import Verdict, at_the_end, flat
-from .measure import Probe, Watcher
+from .measure import Watcher
 from .picture import svg, table
-from .users import Load, User, live_turns, whole_turns
+from .users import Load, User
 from .wire import Http
 
 SETTLE_S = 30.0
@@ -28,31 +30,30 @@ QUIET_S = 4.0  # on the average, between two faults of the backends
 WARM_S = 60.0  # or a quarter of the run, if that is less
 
 
-async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watcher, list[Verdict]]:
-    probe = Probe(load, users)
+async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watcher, float, list[Verdict]]:
+    """What was seen, after how many seconds the server counts as warm, and how it is judged."""
     async with await Http.open(load.port) as http:
-        watcher = Watcher(pid, load, probe, http)
+        watcher = Watcher(pid, load, http)
         # What the first turn alone has to make belongs to a server at rest.
         first = User(load, users + 1)
-        first.name = "first"
-        await first.do(whole_turns)
-        await first.do(live_turns)
+        for action in (whole_turns, voice_turns, live_turns):
+            await first.do(action)
         before = await watcher.settled(None, SETTLE_S)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watcher.watch)
-            await _use(load, probe, users, minutes)
+            await _use(load, users, minutes)
             watcher.over = True
         after = await watcher.settled(before, SETTLE_S)
-    under_load = [sample for sample in watcher.samples if sample.at_s <= 60 * minutes]
-    return watcher, flat(under_load, min(WARM_S, 15 * minutes)) + at_the_end(before, after)
+    watcher.samples = [sample for sample in watcher.samples if sample.at_s <= 60 * minutes]
+    warm_s = min(WARM_S, 15 * minutes)
+    return watcher, warm_s, flat(watcher.samples, warm_s) + at_the_end(before, after)
 
 
-async def _use(load: Load, probe: Probe, users: int, minutes: float) -> None:
+async def _use(load: Load, users: int, minutes: float) -> None:
     """All users, and the faults of their backends, for so long, and until each has ended what it was doing."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(probe.live)
         for number in range(users):
-            nursery.start_soon(User(load, number).live)
+            nursery.start_soon(User(load, number).live, ACTIONS)
         with trio.move_on_after(60 * minutes):
             while True:
                 await trio.sleep(load.rng.uniform(0.5, 1.5) * QUIET_S)
@@ -76,21 +77,24 @@ def main() -> int:
     try:
         with (
             (asked.to / "server.log").open("w") as errors,
-            running("server", core, str(backends.port), str(asked.leak), package="tests.soak", errors=errors) as (
-                pid,
-                port,
-            ),
+            TemporaryDirectory(prefix="ezflow-soak") as folder,
+            running(
+                *("server", core, str(backends.port), str(asked.leak), f"{folder}/history.db"),
+                package="tests.soak",
+                errors=errors,
+            ) as (pid, port),
         ):
             load = Load(port, backends, random.Random(asked.seed))
-            watcher, verdicts = trio.run(soak, pid, load, asked.users, asked.minutes)
+            watcher, warm_s, verdicts = trio.run(soak, pid, load, asked.users, asked.minutes)
     finally:
         backends.close()
     told = table(load, verdicts)
     print(told)
     (asked.to / "soak.md").write_text(told + "\n")
-    (asked.to / "soak.svg").write_text(svg(watcher.samples, watcher.begun, backends.times))
-    samples = [attrs.asdict(sample) for sample in watcher.samples]
-    (asked.to / "samples.json").write_text(json.dumps({"seed": asked.seed, "samples": samples}))
+    faults = [(kind, begin - watcher.begun, end - watcher.begun) for kind, begin, end in backends.times]
+    (asked.to / "soak.svg").write_text(svg(watcher.samples, warm_s, verdicts, faults))
+    seen = {"seed": asked.seed, "warm_s": warm_s, "faults": faults, "samples": watcher.samples}
+    (asked.to / "samples.json").write_text(json.dumps(seen, default=attrs.asdict))
     return 1 if load.faults or not all(verdict.holds for verdict in verdicts) else 0
 
 

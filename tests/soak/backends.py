@@ -21,6 +21,9 @@ from ..bench.served.processes import ROOT
 from ..bench.served.stubs import Connection, main
 
 NONSENSE_S = 1.0
+FRAME_BYTES = 640  # 20 ms
+SPOKEN_BYTES = 8 * FRAME_BYTES
+WAV_BYTES = 44  # of a WAV's header
 CHUNKS = (
     b"\0\xff no HTTP at all \r\n\r\n",
     b"6\r\n{oops\n\r\n",
@@ -30,10 +33,22 @@ CHUNKS = (
 )
 
 
+def spoken(words: str) -> bytes:
+    """Sound that the stand-in understands, 16 kHz, mono: the words themselves, as long as a word must be."""
+    return words.encode().ljust(SPOKEN_BYTES)
+
+
 class Nonsense(Connection):
-    """While it is time for nonsense, each piece that is due goes out as something else."""
+    """While it is time for nonsense, each piece that is due goes out as something else. It hears what is `spoken`."""
 
     until = 0.0
+
+    def _asked(self, path: str, body: bytes) -> None:
+        if path == "/v1/audio/transcriptions":
+            _, _, sound = body.partition(b"RIFF")
+            self._whole({"text": sound[WAV_BYTES - 4 :].split(b"  ", 1)[0].decode()})
+        else:
+            super()._asked(path, body)
 
     def send(self, data: bytes) -> None:
         super().send(data if monotonic() > self.until else random.choice(CHUNKS))

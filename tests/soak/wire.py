@@ -123,11 +123,11 @@ class Http(Connection):
             for line in self.answer.feed(await self.receive()):
                 yield line
 
-    async def answered(self, method: str, path: str, body: Any = None) -> tuple[int, list[bytes]]:
-        """Ask, and wait for the whole answer: its status and lines."""
+    async def answered(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """Ask, and wait for the whole answer: its status and body."""
         await self.ask(method, path, body)
         found = [line async for line in self.lines()]
-        return self.answer.status, found
+        return self.answer.status, b"\n".join([*found, self.answer.rest])
 
 
 class Socket(Connection):
@@ -167,10 +167,11 @@ class Socket(Connection):
                         pass
         return self._events.pop(0)
 
-    async def hear_until(self, kind: str) -> Event:
+    async def hear_until(self, *kinds: str) -> Event:
+        """The first event that is one of these."""
         while True:
             event = await self.hear()
-            if event.type == kind:
+            if event.type in kinds:
                 return event
 
     def _message(self, parts: list[Any]) -> None:
