@@ -19,7 +19,7 @@ import trio
 from ..bench.served.processes import ROOT, cores, running, settle
 from .actions import ACTIONS, live_turns, voice_turns, whole_turns
 from .backends import Backends
-from .judge import Verdict, at_the_end, flat
+from .judge import WARM_S, Verdict, at_the_end, flat
 from .measure import Watcher
 from .picture import svg, table
 from .users import Load, User
@@ -27,7 +27,6 @@ from .wire import Http
 
 SETTLE_S = 30.0
 QUIET_S = 4.0  # on the average, between two faults of the backends
-WARM_S = 60.0  # or a quarter of the run, if that is less
 
 
 async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watcher, float, list[Verdict]]:

@@ -9,7 +9,7 @@ from time import monotonic
 
 import trio
 
-from ..bench.served.processes import descriptors, resident_kib
+from ..bench.served.processes import cpu_s, descriptors, resident_kib
 from .judge import Sample
 from .users import Load
 from .wire import Http
@@ -66,6 +66,7 @@ class Watcher:
             sessions=int(values["ezflow_sessions"]),
             running=int(running),
             idle_connections=int(idle),
+            cpu_s=cpu_s(self.pid),
             lag_s=values["ezflow_loop_lag_max_seconds"],
             first_s=first_s,
             results=dict(results),

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from ..bench.servers.arguments import read
 
 # What a backend may be silent for. One that talks nonsense may lose the end of an answer: that is waited for so long.
-READ_S = 5.0
+READ_S = 10.0
 
 if __name__ == "__main__":
     url = read()

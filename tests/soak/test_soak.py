@@ -16,7 +16,7 @@ import pytest
 
 from ezflow import Module, Turn, module, resource
 
-from .judge import LEAK_BLOCKS, LEAK_KIB, MEMORY, NOISE_BLOCKS, Sample, at_the_end, flat
+from .judge import LEAK_BLOCKS, LEAK_KIB, MEMORY, NOISE_BLOCKS, WARM_S, Sample, at_the_end, flat
 from .picture import svg
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,7 @@ def calm(at_s: float) -> Sample:
         sessions=30 + jitter,
         running=20 + jitter,
         idle_connections=10,
+        cpu_s=0.2 * at_s + 0.01 * jitter,
         lag_s=0.005 + 0.0005 * jitter,
         first_s=[] if jitter == 5 else [0.020 + 0.001 * jitter] * 3 + [0.5],
         results={"done": int(12 * at_s), "error": int(3 * at_s)},
@@ -45,7 +46,7 @@ def calm(at_s: float) -> Sample:
 def grown(seconds: int, by: Callable[[Sample], dict[str, Any]]) -> list[str]:
     """What is found to grow, where a second's sample differs by that from one of a calm server."""
     samples = [attrs.evolve(calm(at), **by(calm(at))) for at in range(seconds)]
-    return [verdict.what for verdict in flat(samples, seconds / 4) if not verdict.holds]
+    return [verdict.what for verdict in flat(samples, min(WARM_S, seconds / 4)) if not verdict.holds]
 
 
 def test_a_calm_server_is_judged_flat() -> None:
@@ -55,21 +56,22 @@ def test_a_calm_server_is_judged_flat() -> None:
 @pytest.mark.parametrize(
     ("what", "by"),
     [
-        (MEMORY, lambda one: {"resident_kib": one.resident_kib + 32 * one.turns}),
+        (MEMORY, lambda one: {"resident_kib": one.resident_kib + 64 * one.turns}),
         ("descriptors", lambda one: {"descriptors": one.descriptors + one.turns // 10}),
         ("tasks", lambda one: {"tasks": one.tasks + one.turns // 5}),
         ("threads", lambda one: {"threads": one.threads + one.turns // 50}),
         ("sessions", lambda one: {"sessions": one.sessions + one.turns // 10}),
-        ("event-loop lag, ms", lambda one: {"lag_s": one.lag_s + 0.01 * one.at_s}),
-        ("first text, ms", lambda one: {"first_s": [0.02 + 0.01 * one.at_s]}),
+        ("CPU time of a turn, ms", lambda one: {"cpu_s": one.cpu_s + 0.01 * one.at_s**2}),
+        ("event-loop lag, ms", lambda one: {"lag_s": one.lag_s + 0.05 * max(0, one.at_s - 30)}),
+        ("first text, ms", lambda one: {"first_s": [0.02 + 0.05 * max(0, one.at_s - 30)]}),
     ],
 )
 def test_a_minute_shows_what_grows(what: str, by: Callable[[Sample], dict[str, Any]]) -> None:
     assert grown(60, by) == [what]
 
 
-def test_half_an_hour_shows_a_leak_of_one_kib_a_turn_and_no_less_than_its_bound() -> None:
-    assert grown(1800, lambda one: {"resident_kib": one.resident_kib + one.turns}) == [MEMORY]
+def test_half_an_hour_shows_a_leak_of_two_kib_a_turn_and_no_less_than_its_bound() -> None:
+    assert grown(1800, lambda one: {"resident_kib": one.resident_kib + 2 * one.turns}) == [MEMORY]
     assert grown(1800, lambda one: {"resident_kib": one.resident_kib + LEAK_KIB * one.turns}) == []
 
 
@@ -134,7 +136,7 @@ class Keeps(Module[str, str]):
         return text
 
 
-@pytest.mark.parametrize(("kib", "found"), [(0, []), (32, [MEMORY])])
+@pytest.mark.parametrize(("kib", "found"), [(0, []), (64, [MEMORY])])
 async def test_a_module_that_keeps_some_kib_of_each_turn_is_found(kib: int, found: list[str]) -> None:
     samples = []
     async with Keeps(kib=kib).open() as service:

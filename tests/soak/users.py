@@ -20,7 +20,7 @@ from .wire import Hearing, Http, Lost, Socket, read_event
 
 __all__ = ["Action", "Load", "User"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 NAMES = 4  # of each user: one comes back when its session has long ended, and is remembered
 
 
