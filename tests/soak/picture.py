@@ -107,9 +107,8 @@ class _Canvas:
     def head(self) -> None:
         turns = self._samples[-1].turns
         self._text(LEFT, self._y + 12, TITLE, INK, weight="bold")
-        about = (
-            f"{turns:,} turns in {self._last_s / 60:.3g} min. Nothing may grow: what is judged says so at its right."
-        )
+        took = f"{self._last_s / 60:.0f} minutes" if self._last_s > 90 else f"{self._last_s:.0f} seconds"
+        about = f"{turns:,} turns in {took}. What is judged says at its right what it was, became, and may become."
         self._text(LEFT, self._y + 28, about, FAINT)
         self._y += 46
 
