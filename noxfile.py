@@ -62,6 +62,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Half an hour of mixed load with faults: nothing may grow; `nox -s soak -- --minutes 5`. See .artifacts/soak."""
+    session.install("-e", ".[http,observe]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def autobahn(session: nox.Session) -> None:
     """The Autobahn test suite against the WebSocket layer; `nox -s autobahn -- FOLDER` puts its report there."""
     session.install("-e", ".", "kosoku==0.1.0")
