@@ -62,6 +62,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Half an hour of mixed load with faults: nothing may grow; `nox -s soak -- --minutes 5`. See .artifacts/soak."""
+    session.install("-e", ".[http,observe]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def autobahn(session: nox.Session) -> None:
     """The Autobahn test suite against the WebSocket layer; `nox -s autobahn -- FOLDER` puts its report there."""
     session.install("-e", ".", "kosoku==0.1.0")
@@ -82,7 +89,7 @@ def phoenix(session: nox.Session) -> None:
     where = f"{session.create_tmp()}/phoenix"
     session.run("python", "-m", "venv", where)
     session.run(f"{where}/bin/pip", "install", "arize-phoenix==20.26.1", external=True)
-    session.run("pytest", "tests/server/test_traces_phoenix.py", env={"EZFLOW_PHOENIX": f"{where}/bin/phoenix"})
+    session.run("pytest", "tests/server/test_traces_phoenix.py", env={"TEST_PHOENIX": f"{where}/bin/phoenix"})
 
 
 @nox.session

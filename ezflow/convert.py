@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections import deque
+from collections.abc import Callable, Mapping, MutableSequence, MutableSet, Sequence, Set
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs import Converter
-from cattrs.cols import (
-    homogenous_tuple_structure_factory,
-    is_any_set,
-    is_frozenset,
-    is_mutable_sequence,
-    is_sequence,
-    list_structure_factory,
-)
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError
 from cattrs.preconf.msgspec import MsgspecJsonConverter, make_converter
 
@@ -33,6 +25,7 @@ from .ports import show
 __all__ = ["decode", "structure", "union_members", "unstructure"]
 
 PLAIN = (int, float, str, bool)
+SEVERAL = (list, tuple, set, frozenset, Sequence, MutableSequence, Set, MutableSet, deque)
 # What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
 PCM_RATE_HZ = 16_000
 # What cattrs raises for a payload that does not fit; AttributeError where a mapping is needed, and another thing given.
@@ -52,9 +45,7 @@ def converter() -> MsgspecJsonConverter:
         made.register_structure_hook(plain, _strict)
     made.register_structure_hook_func(_is_plain_union, _strict_union)
     made.register_structure_hook_func(_is_literal, _one_of)
-    ways = [(is_any_set, _set_factory), (is_sequence, homogenous_tuple_structure_factory)]
-    for is_array, factory in (*ways, (is_mutable_sequence, list_structure_factory)):
-        made.register_structure_hook_factory(is_array, partial(_array_hook, factory))
+    _be_strict_with_lists(made)
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
@@ -71,22 +62,29 @@ def _strict(value: Any, cls: type) -> Any:
     return value
 
 
-def _set_factory(annotation: Any, made: Converter) -> Callable[[Any, Any], Any]:
-    members = list[(get_args(annotation) or (Any,))[0]]  # type: ignore[misc, valid-type]  # made at run time
-    hook, kind = made.get_structure_hook(members), frozenset if is_frozenset(annotation) else set
-    return lambda value, _: kind(hook(value, members))
+def _be_strict_with_lists(made: MsgspecJsonConverter) -> None:
+    """What is to be several is given as a list: cattrs would take a text apart, and an object for its keys."""
+    resolving: set[Any] = set()
 
+    def is_several(annotation: Any) -> bool:
+        cls = get_origin(annotation) or annotation
+        return cls in SEVERAL and annotation not in resolving
 
-def _array_hook(factory: Callable[[Any, Any], Callable[[Any, Any], Any]], annotation: Any, made: Converter) -> Any:
-    """How an array is structured: cattrs would take each letter of a string, and each key of an object."""
-    hook = factory(annotation, made)
+    def strict(annotation: Any) -> Callable[[Any, Any], Any]:
+        resolving.add(annotation)
+        try:
+            structured = made.get_structure_hook(annotation, cache_result=False)
+        finally:
+            resolving.discard(annotation)
 
-    def structured(value: Any, _: Any = annotation) -> Any:
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"{_brief(value)} was given, but an array is needed")
-        return hook(value, annotation)
+        def several(value: Any, cls: Any) -> Any:
+            if not isinstance(value, list | tuple | set | frozenset):
+                raise TypeError(f"{_brief(value)} was given, but a list ({show(annotation)}) is needed")
+            return structured(value, cls)
 
-    return structured
+        return several
+
+    made.register_structure_hook_factory(is_several, strict)
 
 
 def _is_plain_union(annotation: Any) -> bool:

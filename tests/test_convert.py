@@ -2,6 +2,7 @@
 
 import base64
 import enum
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
@@ -84,9 +85,9 @@ def test_an_instance_is_taken_as_it_is():
         ({"loud": 1}, "options.loud", "1 was given, but bool is needed"),
         ({"loud": "true"}, "options.loud", "'true' was given, but bool is needed"),
         ({"stop": ["a", 2]}, "options.stop[1]", "2 was given, but str is needed"),
-        ({"stop": "ab"}, "options.stop", "'ab' was given, but an array is needed"),
-        ({"stop": {"a": 1}}, "options.stop", "{'a': 1} was given, but an array is needed"),
-        ({"ports": {}}, "options.ports", "{} was given, but an array is needed"),
+        ({"stop": "ab"}, "options.stop", "'ab' was given, but a list (tuple[str, ...]) is needed"),
+        ({"stop": {"a": 1}}, "options.stop", "{'a': 1} was given, but a list (tuple[str, ...]) is needed"),
+        ({"ports": {}}, "options.ports", "{} was given, but a list (frozenset[int]) is needed"),
         ({"ports": [1, "2"]}, "options.ports[1]", "'2' was given, but int is needed"),
         ({"voice": {"name": 3}}, "options.voice.name", "3 was given, but str is needed"),
         ({"voice": {}}, "options.voice.name", "missing"),
@@ -211,6 +212,13 @@ def test_a_union_of_classes_is_told_apart_by_their_fields():
     assert decode({"text": "hi"}, Voice | Transcript) == Transcript("hi")
     with pytest.raises(InputError):
         decode({"neither": 1}, Voice | Transcript)
+
+
+@pytest.mark.parametrize("cls", [list[str], tuple[str, ...], tuple[str, str], set[str], Sequence[str], list])
+@pytest.mark.parametrize("given", ["ab", {"a": 1}, 5])
+def test_a_text_or_an_object_is_not_taken_apart_where_a_list_is_needed(cls, given):
+    with pytest.raises(InputError, match=r"was given, but a list \(.*\) is needed"):
+        structure(given, cls, "stop")
 
 
 def test_lists_are_structured_with_their_index():
