@@ -7,14 +7,14 @@ import sys
 import venv
 
 import pytest
-from packaged import ROOT, Built, Installed, run
+from packaged import BUILD, ROOT, Built, Installed, run
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     both, one = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--outdir", both, ROOT, cwd=both)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", one, ROOT, cwd=one)
+    run(*BUILD, "--outdir", both, ROOT, cwd=both)
+    run(*BUILD, "--wheel", "--outdir", one, ROOT, cwd=one)
     (sdist,), (wheel_of_sdist,), (wheel,) = both.glob("*.tar.gz"), both.glob("*.whl"), one.glob("*.whl")
     return Built(sdist, wheel_of_sdist, wheel)
 

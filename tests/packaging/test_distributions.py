@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -13,20 +11,9 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from packaged import ROOT, Built, run
+from packaged import IN_CHECKOUT, ROOT, Built, in_git, run
 
 import ezflow
-
-IN_CHECKOUT = pytest.mark.skipif(
-    shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a checkout: what it holds is not known"
-)
-
-
-def in_git(*folders: str) -> set[str]:
-    """The files of the repository, with those that are about to be added to it."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *folders]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
 
 
 @pytest.fixture(scope="module")
