@@ -10,7 +10,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ["ezflow", "stdlib_modules", "examples", "tests", "docs/conf.py", "noxfile.py"]
+CODE = ["ezflow", "stdlib_modules", "deploy", "examples", "tests", "docs/conf.py", "noxfile.py"]
 
 
 def check_style(session: nox.Session) -> None:
