@@ -11,8 +11,19 @@ from typing import Any
 import yaml
 from packaged import ROOT
 
-__all__ = ["COMPOSE", "DEPLOY", "DOCKERFILE", "UNIT", "environment", "in_context", "instructions"]
-__all__ += ["service", "the", "unit", "words"]
+__all__ = [
+    "COMPOSE",
+    "DEPLOY",
+    "DOCKERFILE",
+    "UNIT",
+    "environment",
+    "in_context",
+    "instructions",
+    "service",
+    "the",
+    "unit",
+    "words",
+]
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE, COMPOSE, UNIT = DEPLOY / "Dockerfile", DEPLOY / "compose.yaml", DEPLOY / "ezflow.service"

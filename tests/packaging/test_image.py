@@ -84,6 +84,10 @@ def test_it_is_not_root_and_ends_by_sigterm():
     assert the("STOPSIGNAL") == "SIGTERM"
 
 
+def test_no_library_in_it_reports_to_its_maker():
+    assert environment()["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_no_secret_is_asked_for_or_kept_in_a_layer():
     told = [rest for name, rest in instructions() if name in ("ARG", "ENV")]
     assert not [rest for rest in told if re.search(r"TOKENS?\b|KEY|SECRET|PASSWORD", rest)]

@@ -59,6 +59,10 @@ def test_its_settings_and_values_are_understood(tmp_path):
         assert re.search(rf"^{name} = .* # ezflow\.toml$", shown, re.MULTILINE), shown
 
 
+def test_no_library_in_it_reports_to_its_maker():
+    assert "ORT_DISABLE_TELEMETRY=1" in unit()["Environment"]
+
+
 def test_it_writes_where_it_may():
     assert unit()["StateDirectory"] == unit()["CacheDirectory"] == ["ezflow"]
     assert tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["server"]["store"].startswith(
