@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ["ezflow", "stdlib_modules", "examples", "tests", "docs/conf.py", "noxfile.py"]
+CODE = ["ezflow", "stdlib_modules", "deploy", "examples", "tests", "docs/conf.py", "noxfile.py"]
 
 
 def check_style(session: nox.Session) -> None:
@@ -52,6 +54,15 @@ def serve(session: nox.Session) -> None:
     session.install("-e", ".[speech,embedded,client]")
     session.run("ezflow", "models", "pull")
     session.run("ezflow", "serve", "examples/voice.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The sdist and the wheel in dist/, and what an index would say of them."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", "dist/ezflow_trio-*")
 
 
 @nox.session
