@@ -36,6 +36,7 @@ def test_the_wheel_holds_what_git_holds_of_the_packages_and_nothing_else(in_whee
 def test_the_wheel_holds_what_is_not_code(in_wheel):
     assert {"ezflow/py.typed", "stdlib_modules/py.typed", "ezflow/weights.toml"} <= in_wheel
     assert {"ezflow/licences/Apache-2.0.txt", "ezflow/server/playground/index.html"} <= in_wheel
+    assert {f"ezflow/server/openapi/{name}" for name in ("page.html", "page.css", "token.html", "token.js")} <= in_wheel
 
 
 @IN_CHECKOUT

@@ -36,7 +36,8 @@ def test_a_server_does_as_it_says(world, phases, pytestconfig, tmp_path):
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"]
         command += [f"{url}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}", "--no-color"]
         command += ["--phases", "examples,coverage,fuzzing" if is_long else phases]
-        command += ["--max-examples", "100" if is_long else "4", "--continue-on-failure"]
+        most = 100 if is_long else 4 if "coverage" in phases else 2
+        command += ["--max-examples", str(most), "--continue-on-failure"]
         command += ["--generation-database", "none"] if is_long else ["--generation-deterministic"]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=WITHIN_S, check=False
