@@ -191,7 +191,8 @@ def test_a_server_whose_words_nobody_reads_any_more_still_ends_in_order(target):
                 server.terminate()
                 assert b'"reason":"done"' in response.read()
             assert server.wait(10) == 0
-            assert server.stderr.read() == ""
+            (told,) = server.stderr.read().splitlines()
+            assert "what the server says is heard by nobody from here on: " in told
         finally:
             server.kill()
 
