@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import attrs
 import msgspec
 from quart import Blueprint, Response
 
-from ..convert import union_members
-from ..items import Audio, Utterance
 from ..open_turn import has_latest
 from ..ports import show
+from ..request import takes
 from ..service import Service
 from ..stage import Stage, heads
 from ..timeline import Doing
@@ -47,7 +46,7 @@ def flow_description(service: Service, name: str, flows: Collection[str]) -> dic
                 "name": stage.name,
                 "in": show(stage.in_type),
                 "out": show(stage.out_type),
-                "takes": _takes(stage),
+                "takes": takes(stage),
                 "shown": stage.is_shown,
                 "options": stage.module.options_key or stage.name if stage.module.options else None,
                 "doc": (type(stage.module).__doc__ or "").strip().partition("\n")[0],
@@ -146,21 +145,13 @@ def _bounds(validator: Any) -> Iterator[tuple[str, float]]:
 
 
 def _input_schema(stage: Stage) -> dict[str, Any]:
-    takes = _takes(stage)
-    if takes == "audio":
+    kind = takes(stage)
+    if kind == "audio":
         return {
             "type": "string",
             "contentEncoding": "base64",
             "description": "A WAV, or PCM16 at 16 kHz, mono (for entry 0; another entry takes what its stage does).",
         }
-    if takes == "text":
+    if kind == "text":
         return {"type": "string"}
     return {"description": show(stage.in_type)}
-
-
-def _takes(stage: Stage) -> Literal["text", "audio", "json"]:
-    """What a client gives a stage: text, sound, or any other JSON value."""
-    types = union_members(stage.in_type)
-    if Audio in types or Utterance in types:
-        return "audio"
-    return "text" if types == (str,) else "json"
