@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import trio
 
 from ..errors import SettingsError
 from ..items import Audio
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "read_input", "sound_of"]
 
 PIECE = 64 * 1024
 
@@ -66,3 +67,21 @@ def sound_of(data: bytes, name: str | Path) -> Audio:
         return Audio.from_wav(data)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from error
+
+
+def read_input(given: str, stdin: BinaryIO) -> str | Audio:
+    """What a command line gives as a question: a text, the name of a WAV, or `-` for what standard input holds.
+
+    Raises: SettingsError for a WAV that is none; OSError.
+    """
+    if given == "-":
+        data = stdin.read()
+        if data[:4] == b"RIFF":
+            return sound_of(data, "standard input")
+        return data.decode(errors="replace").rstrip("\r\n")
+    if not given.lower().endswith(".wav"):
+        return given
+    try:
+        return sound_of(Path(given).read_bytes(), given)
+    except OSError as error:
+        raise SettingsError(f"{given} cannot be read: {error.strerror}.") from error
