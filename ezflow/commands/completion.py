@@ -44,9 +44,16 @@ def _files(action: argparse.Action) -> Any:
 
     takes = str(action.metavar or action.dest)
     if takes.startswith("FILE[:NAME]"):
-        return shtab.glob("*.py")
+        return _glob("*.py")
     if "FILE.wav" in takes:
-        return shtab.glob("*.wav")
+        return _glob("*.wav")
     if takes == "FILE":
         return shtab.FILE
     return shtab.DIRECTORY if takes.lower() == "folder" else None
+
+
+def _glob(pattern: str) -> Any:
+    """Files of one kind, and folders. zsh reads the parentheses that shtab puts around one pattern as a qualifier."""
+    import shtab
+
+    return {**shtab.glob(pattern), "zsh": f"_files -g '{pattern}'"}

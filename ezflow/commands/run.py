@@ -48,8 +48,8 @@ def _run(options: argparse.Namespace) -> int:
     import trio
 
     from ..open_turn import Limits
-    from ..talk.inputs import read_input
     from ..talk import Once
+    from ..talk.inputs import read_input
 
     limits = Limits(turn_s=options.timeout, store=options.store)
     out = sys.stdout
