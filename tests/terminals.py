@@ -40,14 +40,14 @@ class Terminal:
     async def until(self, shown: str) -> str:
         """What has come up to and with `shown`; that is read no more."""
         while shown.encode() not in self.seen:
-            await self._read()
+            await self.read()
         before, _, self.seen = self.seen.partition(shown.encode())
         return before.decode() + shown
 
     async def until_row(self, shown: str) -> list[str]:
         """The screen's rows, once one of them has that."""
         while not any(shown in row for row in self.rows()):
-            await self._read()
+            await self.read()
         return self.rows()
 
     def rows(self) -> list[str]:
@@ -58,11 +58,12 @@ class Terminal:
         """The exit code, once the program has ended; all that it wrote has been read then."""
         try:
             while True:
-                await self._read()
+                await self.read()
         except (OSError, EOFError, trio.BrokenResourceError):  # the other end of the terminal is closed
             return await self._process.wait()
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Wait for more to come."""
         piece = await self._end.receive_some()
         if not piece:
             raise EOFError(self.all)

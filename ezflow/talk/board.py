@@ -68,10 +68,10 @@ class Board:
                     self._rows, self._row, room = f"{self._rows}{self._row}", "", columns - columns_of(character)
                 self._row += character
 
-    def _paint(self, above: str) -> None:
+    def _paint(self, note: str) -> None:
         columns, height = _size()
-        begin = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
-        self._terminal.write(begin + above)
+        if self._drawn:
+            self._terminal.write(f"\x1b[{self._drawn}A\r\x1b[J")
         if self._rows:
             self._terminal.flush()
             self._answers.write(self._rows)
@@ -81,7 +81,7 @@ class Board:
             self._rows = ""
         rows = [self._row] if self._row else []
         rows = [*rows, *self._lines(columns - 1)][: height - 1]
-        self._terminal.write("".join(f"{row}\n" for row in rows))
+        self._terminal.write(note + "".join(f"{row}\n" for row in rows))
         self._terminal.flush()
         self._drawn = len(rows)
 

@@ -59,7 +59,7 @@ class Progress(Observer):
         """The turn is over."""
         self.is_over = True
         for doing in self._doing.values():
-            if not doing.takes and doing.state in ("opening", "waiting"):
+            if not doing.takes and doing.state in ("opening", "waiting", "done"):
                 doing.state = "unused"
 
     def stage_started(self, turn: Turn, stage: str) -> None:
