@@ -16,7 +16,7 @@ SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 
 def add(commands: Subparsers) -> None:
     completion = commands.add_parser("completion", help="print what makes a shell complete command lines with Tab")
-    completion.add_argument("shell", choices=SHELLS, help="whose: see the page on the command line for where to put it")
+    completion.add_argument("shell", choices=SHELLS, help="bash, zsh, fish, tcsh or powershell")
     completion.set_defaults(run=_run)
 
 

@@ -17,7 +17,7 @@ from ..convert import structure
 from ..errors import InputError, flat
 from ..items import Audio
 from .answer import Answer
-from .inputs import Inputs, sound_of
+from .inputs import Inputs, sound_in
 from .questions import Stage, addressed
 from .recording import Recording
 from .screen import Screen, forget_reader, lenient
@@ -55,7 +55,7 @@ class Talk:
 
     async def run(self) -> int:
         """Talk to the end. Returns: the exit code. Raises: ClientError; SettingsError; OSError."""
-        sound = sound_of(self.wav.read_bytes(), self.wav) if self.wav else None
+        sound = sound_in(self.wav) if self.wav else None
         failures: list[BaseException] = []
         try:
             with trio.open_signal_receiver(signal.SIGINT) as signals:

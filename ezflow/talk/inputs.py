@@ -11,7 +11,7 @@ import trio
 from ..errors import SettingsError
 from ..items import Audio
 
-__all__ = ["Inputs", "read_input", "sound_of"]
+__all__ = ["Inputs", "read_input", "sound_in"]
 
 PIECE = 64 * 1024
 
@@ -61,6 +61,14 @@ class Inputs:
         return bool(piece)
 
 
+def sound_in(file: Path) -> Audio:
+    """A WAV's sound. Raises: SettingsError."""
+    try:
+        return sound_of(file.read_bytes(), file)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def sound_of(data: bytes, name: str | Path) -> Audio:
     """A WAV's sound. Raises: SettingsError."""
     try:
@@ -72,16 +80,11 @@ def sound_of(data: bytes, name: str | Path) -> Audio:
 def read_input(given: str, stdin: BinaryIO) -> str | Audio:
     """What a command line gives as a question: a text, the name of a WAV, or `-` for what standard input holds.
 
-    Raises: SettingsError for a WAV that is none; OSError.
+    Raises: SettingsError for a WAV that is none or cannot be read.
     """
     if given == "-":
         data = stdin.read()
         if data[:4] == b"RIFF":
             return sound_of(data, "standard input")
         return data.decode(errors="replace").rstrip("\r\n")
-    if not given.lower().endswith(".wav"):
-        return given
-    try:
-        return sound_of(Path(given).read_bytes(), given)
-    except OSError as error:
-        raise SettingsError(f"{given} cannot be read: {error.strerror}.") from error
+    return sound_in(Path(given)) if given.lower().endswith(".wav") else given

@@ -83,6 +83,14 @@ class Waits(Module[str, str]):
 
 
 @module
+class Ponders(Module[str, str]):
+    async def process(self, text: str, turn: Turn) -> str:
+        await turn.reply(Progress("pondering"))
+        await trio.sleep_forever()
+        return text
+
+
+@module
 class Stubborn(Module[str, str]):
     async def process(self, text: str, turn: Turn) -> str:
         await turn.reply("taken ")
@@ -115,23 +123,25 @@ class CannotOpen(Module[str, str]):
 
 
 voice = Hears() >> FakeLLM(reply="You said {}.").shown() >> FakeTTS()
-sums = Sums() >> FakeLLM()
 wrong = FakeTTS() >> FakeLLM()
+cannot_open = FakeLLM() >> CannotOpen()
+slow_to_close = Waits(closes_s=3600)
+served = {"counts": FakeLLM(reply="{n} before"), "remote": Remote(), "ponders": Ponders()}
 CHINESE = "今天天气很好我们一起去公园散步吧" * 4
 flows = {
     "voice": voice,
     "live": Latest(voice),
     "sums": Sums(),
     "mannered": Hears() >> Mannered(),
-    "counts": FakeLLM(reply="{n} before"),
+    "counts": served["counts"],
     "prints": Prints(),
     "waits": Mannered() >> Waits(),
     "opens_slowly": Waits(opens_s=3600),
-    "closes_slowly": FakeLLM() >> Waits(closes_s=3600),
+    "closes_slowly": slow_to_close,
     "stubborn": Stubborn(),
     "failing": FakeLLM().shown() >> Failing("no more"),
-    "remote": Remote(),
-    "cannot_open": FakeLLM() >> CannotOpen(),
+    "remote": served["remote"],
+    "cannot_open": cannot_open,
     "long": FakeLLM(reply="word " * 20_000),
     "wraps": FakeLLM(reply=f"{CHINESE} and then {CHINESE}\nthe end"),
     "steers": FakeLLM(reply="\x1b[2Jboo\x07"),

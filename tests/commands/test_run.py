@@ -177,7 +177,7 @@ def test_a_conversation_goes_on_where_there_is_a_store(run, tmp_path):
 def test_an_error_is_the_last_line_and_names_its_stage(run):
     done = run("--flow", "failing", "--input", "hello")
     assert done.returncode == 1
-    assert done.stdout == b"You\n"
+    assert done.stdout.startswith(b"You")
     lines = done.stderr.decode().splitlines()
     assert lines[-1] == "error in failing: RuntimeError: no more"
     assert any(re.match(r"failing +failed +1 +0 +- ", line) for line in lines)
