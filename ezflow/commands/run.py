@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FlowError
 from ..target import TargetError, load
 from .arguments import add_target, entry, json_object
 
@@ -48,29 +49,30 @@ def _run(options: argparse.Namespace) -> int:
     import trio
 
     from ..open_turn import Limits
-    from ..talk import Once
+    from ..talk import Display, Once
     from ..talk.inputs import read_input
 
     limits = Limits(turn_s=options.timeout, store=options.store)
-    out = sys.stdout
+    display = Display(
+        save=options.save, json=options.json, progress=options.progress, timeline=options.timeline, out=sys.stdout
+    )
     with redirect_stdout(sys.stderr):  # what the file prints is not the reply
         flows = load(options.target)
     name = _chosen(flows, options)
+    report = flows[name].check()
+    if not report.ok:
+        raise FlowError(report)
     if options.input == "-" and sys.stdin.isatty():
         print("Type the question, then Ctrl+D on a line of its own.", file=sys.stderr)
     once = Once(
         name=name,
-        flow=flows[name],
+        report=report,
         question=read_input(options.input, sys.stdin.buffer),
         entry=options.entry,
         options=options.options,
         user=options.user,
         limits=limits,
-        save=options.save,
-        json=options.json,
-        progress=options.progress,
-        timeline=options.timeline,
-        out=out,
+        display=display,
     )
     return trio.run(once.run)
 

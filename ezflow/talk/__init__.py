@@ -6,6 +6,7 @@ They play no sound; `--save` keeps it.
 from __future__ import annotations
 
 from .conversation import Talk
+from .display import Display
 from .once import Once
 
-__all__ = ["Once", "Talk"]
+__all__ = ["Display", "Once", "Talk"]
