@@ -80,10 +80,12 @@ def sound_of(data: bytes, name: str | Path) -> Audio:
 def read_input(given: str, stdin: BinaryIO) -> str | Audio:
     """What a command line gives as a question: a text, the name of a WAV, or `-` for what standard input holds.
 
-    Raises: SettingsError for a WAV that is none or cannot be read.
+    Raises: SettingsError for a WAV that is none or cannot be read, and where nothing is asked.
     """
     if given == "-":
         data = stdin.read()
+        if not data:
+            raise SettingsError("standard input is empty: write what is asked there, or --input TEXT.")
         if data[:4] == b"RIFF":
             return sound_of(data, "standard input")
         return data.decode(errors="replace").rstrip("\r\n")

@@ -59,6 +59,8 @@ class Once:
             read_options(self.options, report.stages)
         except EzflowError as error:
             raise SettingsError(str(error)) from error
+        if told[index].takes == "json" and isinstance(self._data, str) and self._data.lstrip().startswith(("{", "[")):
+            raise SettingsError(f"{told[index].name} takes JSON, and this is none: {self._data[:60]}")
         entered = cut(report.flow, index, len(report.stages))
         assert entered is not None
         self._entered = entered

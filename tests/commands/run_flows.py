@@ -37,6 +37,11 @@ class Sums(Module[list[int], int]):
         return sum(numbers)
 
 
+@module
+def in_words(number: int) -> str:
+    return f"a sum of {number}"
+
+
 @attrs.frozen
 class Manner:
     loud: bool = False
@@ -132,6 +137,7 @@ flows = {
     "voice": voice,
     "live": Latest(voice),
     "sums": Sums(),
+    "summary": Sums() >> in_words >> FakeLLM(),
     "mannered": Hears() >> Mannered(),
     "counts": served["counts"],
     "prints": Prints(),

@@ -103,6 +103,8 @@ def test_json_is_for_a_stage_that_takes_neither_text_nor_sound(run):
     done = run("--flow", "sums", "--input", "[1, 2]")
     assert (done.returncode, done.stdout) == (0, b"3\n")
     assert b"sums: adding\n" in done.stderr
+    assert run("--flow", "summary", "--input", "[1, 2]").stdout == b"You said a sum of 3.\n"
+    assert run("--flow", "summary", "--input", "12").stdout == b"You said 12.\n"  # a text stage is there for it
     refused = run("--flow", "sums", "--input", '["one"]')
     assert refused.returncode == 2
     assert b"ezflow: input[0]: 'one' was given, but int is needed\n" in refused.stderr
@@ -170,7 +172,8 @@ def test_what_a_module_prints_and_logs_is_not_the_reply(run):
 
 def test_a_conversation_goes_on_where_there_is_a_store(run, tmp_path):
     store = f"sqlite:///{tmp_path / 'history.db'}"
-    replies = [run("--flow", "counts", "--store", store, "--user", user).stdout for user in ("ann", "ann", "bob")]
+    asked = ("--flow", "counts", "--input", "x", "--store", store)
+    replies = [run(*asked, "--user", user).stdout for user in ("ann", "ann", "bob")]
     assert replies == [b"0 before\n", b"2 before\n", b"0 before\n"]
 
 
@@ -226,6 +229,8 @@ def test_a_module_that_cannot_be_opened_is_named(run):
         (["--timeout", "nan"], "more than 0 is needed"),
         (["--store", "postgres://"], "store"),
         (["--entry", "hears", "--input", "no base64"], "input: "),
+        (["--flow", "sums", "--input", "[1,"], "sums takes JSON, and this is none: [1,"),
+        (["--input", "-"], "standard input is empty"),
         (["--unknown"], "unrecognized arguments"),
     ],
 )
