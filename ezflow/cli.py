@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | run | check | graph | talk | top | modules | new | models | completion`.
+"""The command line: `ezflow serve | run | check | graph | talk | top | config | modules | new | models | completion`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import check, completion, graph, models, modules, new, run, serve, talk, top
+from .commands import check, completion, config, graph, models, modules, new, run, serve, talk, top
 from .errors import EzflowError, FlowError, SettingsError
 from .target import TargetError
 
 __all__ = ["main"]
 
-COMMANDS = (serve, run, check, graph, talk, top, modules, new, models, completion)
+COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

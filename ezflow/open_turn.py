@@ -124,6 +124,7 @@ class OpenTurn:
         self._inbox = _Feed(self._take if inbox is None else inbox)
         self._scope = trio.CancelScope()
         self._closing = False
+        self._is_told = False
         self._left = trio.Event()
         self._is_fed = inbox is None
         self._input_ended = not self._is_fed
@@ -232,7 +233,7 @@ class OpenTurn:
             if self._state.ear.untaken(root):
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
-            self._state.close_runs(cut=self._end.reason != "done")
+            self._told(self._state, self._end)
 
     @property
     def state(self) -> TurnState | None:
@@ -285,10 +286,19 @@ class OpenTurn:
 
     def _taken(self, state: TurnState, event: Event) -> Event:
         self._stir()
-        if event.type == "turn.ended":
+        if event.type == "turn.ended" and self._end is not None:
             self.finished = True
-            state.close_runs(cut=event.reason != "done")
+            self._told(state, self._end)
         return event
+
+    def _told(self, state: TurnState, end: Note) -> None:
+        """The client has been told how the turn ended, or has nothing else to be told any more."""
+        assert end.reason is not None  # as every end has one
+        state.close_runs(cut=end.reason != "done")
+        if not self._is_told:
+            self._is_told = True
+            for instrument in self._instruments:
+                instrument.turn_told(state, end.reason)
 
     async def __aenter__(self) -> Self:
         await self._begun()

@@ -6,13 +6,13 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FlowError
-from ..target import TargetError, load
-from .arguments import add_target, entry, json_object
+from ..target import TargetError
+from .arguments import add_target, entry, flows_of, json_object
 
 if TYPE_CHECKING:
     from ..flow import Flow
@@ -56,25 +56,26 @@ def _run(options: argparse.Namespace) -> int:
     display = Display(
         save=options.save, json=options.json, progress=options.progress, timeline=options.timeline, out=sys.stdout
     )
-    with redirect_stdout(sys.stderr):  # what the file prints is not the reply
-        flows = load(options.target)
-    name = _chosen(flows, options)
-    report = flows[name].check()
-    if not report.ok:
-        raise FlowError(report)
-    if options.input == "-" and sys.stdin.isatty():
-        print("Type the question, then Ctrl+D on a line of its own.", file=sys.stderr)
-    once = Once(
-        name=name,
-        report=report,
-        question=read_input(options.input, sys.stdin.buffer),
-        entry=options.entry,
-        options=options.options,
-        user=options.user,
-        limits=limits,
-        display=display,
-    )
-    return trio.run(once.run)
+    with ExitStack() as loaded:
+        with redirect_stdout(sys.stderr):  # what the file prints is not the reply
+            flows, _ = loaded.enter_context(flows_of(options))
+        name = _chosen(flows, options)
+        report = flows[name].check()
+        if not report.ok:
+            raise FlowError(report)
+        if options.input == "-" and sys.stdin.isatty():
+            print("Type the question, then Ctrl+D on a line of its own.", file=sys.stderr)
+        once = Once(
+            name=name,
+            report=report,
+            question=read_input(options.input, sys.stdin.buffer),
+            entry=options.entry,
+            options=options.options,
+            user=options.user,
+            limits=limits,
+            display=display,
+        )
+        return trio.run(once.run)
 
 
 def _chosen(flows: Mapping[str, Flow[Any, Any]], options: argparse.Namespace) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import attrs
@@ -37,11 +38,21 @@ LAST_WORDS_S = 1.0
 GARBAGE = 10_000
 
 
+def _aloud(what: str) -> None:
+    """Print it. Once nobody takes what is said (its reader has left), nothing is said any more: that ends no server."""
+    try:
+        print(what, flush=True)  # noqa: T201  (this is what a server says to who started it)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is still in its buffer goes there too
+        os.close(nowhere)
+
+
 async def run(
     flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
     settings: Settings,
     *,
-    say: Callable[[str], None] = partial(print, flush=True),
+    say: Callable[[str], None] = _aloud,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:

@@ -193,9 +193,13 @@ class DouBao(HTTPStream[str, Audio]):
             total_s=self.total_s,
             retries=self.retries,
             max_connections=self.max_connections,
+            place_s=self.place_s,
             advice=self.advice,
         ) as self.sockets:
             yield
+
+    def status(self) -> Mapping[str, float]:
+        return self.sockets.slots.status() if self.streaming else super().status()
 
     async def probe(self) -> None:
         """See whether it is there; nothing is said."""

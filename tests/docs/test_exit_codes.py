@@ -116,6 +116,7 @@ CASES: dict[tuple[str, int], list[Case]] = {
     ],
     ("run", 2): [
         always("run", "nowhere.py"),
+        run("--set", "NOBODY=asks"),
         run("--input", "nowhere.wav"),
         run("--entry", "nowhere"),
         run("--options", '{"nobody": 1}'),
@@ -142,6 +143,9 @@ CASES: dict[tuple[str, int], list[Case]] = {
     ("top", 0): [lambda shell: shell.code("top", shell.url, "--once")],
     ("top", 1): [always("top", NOBODY)],
     ("top", 2): [always("top", NOBODY, "--token-file", "nowhere"), always("top", "nowhere")],
+    ("config", 0): [always("config")],
+    ("config", 2): [always("config", "nowhere.py"), always("config", "--port", "http")],
+    ("config", 130): [lambda shell: shell.interrupted("config")],
     ("modules", 0): [lambda shell: shell.code("modules", shell.file("empty.py", ""))],
     ("modules", 1): [lambda shell: shell.code("modules", shell.file("broken.py", "raise ValueError"))],
     ("modules", 2): [always("modules", "nowhere")],

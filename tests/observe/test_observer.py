@@ -80,6 +80,25 @@ async def test_turns_are_counted_by_result_and_timed(autojump_clock):
         assert observer.flows["voice"].results == {"error": 1}
 
 
+async def test_a_turn_counts_as_what_its_client_was_told(autojump_clock):
+    """Not as what its stages did, where what they said was dropped, or has not been heard yet."""
+    async with observed(FakeLLM("a b c")) as (observer, session):
+        flow = observer.flows["voice"]
+        async with session.turn("x") as turn:
+            await trio.testing.wait_all_tasks_blocked()
+            assert (flow.running, flow.results) == (0, {})  # its stages are done, and nothing has been taken
+            assert await session.interrupt() == 1
+            assert flow.results == {"interrupted": 1}
+            assert [event.reason async for event in turn][-1] == "interrupted"
+        assert flow.results == {"interrupted": 1}
+        async with session.turn("x") as turn:
+            assert [event.type async for event in turn if event.type != "text"] == ["turn.started", "turn.ended"]
+        assert flow.results == {"interrupted": 1, "done": 1}
+        async with session.turn("x") as turn:
+            await trio.testing.wait_all_tasks_blocked()
+        assert flow.results == {"interrupted": 2, "done": 1}
+
+
 async def test_items_and_replies_are_counted_in_runs_that_go_on_too(autojump_clock):
     async with observed(FakeLLM("a b c", each_s=1.0).shown() >> Pause(0.0)) as (observer, session):
         async with session.turn("x") as turn:

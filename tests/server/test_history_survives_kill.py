@@ -1,6 +1,6 @@
 """A server that is killed loses no turn whose end its client was told: real processes, real sockets, SIGKILL.
 
-`EZFLOW_KILLS=100 pytest …` kills more often than the few times of a usual run.
+`TEST_KILLS=100 pytest …` kills more often than the few times of a usual run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from programs import answer
 
 from ezflow.client import Client, ClientError
 
-KILLS = int(os.environ.get("EZFLOW_KILLS", "4"))
+KILLS = int(os.environ.get("TEST_KILLS", "4"))
 FLOW = """
 from ezflow.testing import FakeLLM
 flow = FakeLLM("an answer to {}", 0.001, 0.001)
@@ -66,8 +66,7 @@ async def over_http(url: str, user: str, turns: Turns) -> None:
 
 
 async def over_websocket(url: str, user: str, turns: Turns) -> None:
-    # trio-websocket does not see that a connection ends before its handshake: this is how long it waits then.
-    async with Client(url, user=user, connect_s=1.0) as client:
+    async with Client(url, user=user) as client:
         while True:
             turns.begun += 1
             async with client.live() as live:
