@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from ezflow import Audio, EzflowError, Latest, Module, Progress, Transcript, Turn, module
+from ezflow import Audio, EzflowError, Latest, Module, Progress, Transcript, Turn, module, setting
 from ezflow.testing import Failing, FakeLLM, FakeTTS
 
 print("the file prints")
@@ -140,6 +140,7 @@ flows = {
     "summary": Sums() >> in_words >> FakeLLM(),
     "mannered": Hears() >> Mannered(),
     "counts": served["counts"],
+    "settable": FakeLLM(reply=setting("REPLY", "hello")),
     "prints": Prints(),
     "waits": Mannered() >> Waits(),
     "opens_slowly": Waits(opens_s=3600),

@@ -131,6 +131,10 @@ def test_options_reach_the_stages_also_those_that_are_not_asked(run):
     assert before.stdout == b"hello \n"
 
 
+def test_the_file_takes_its_values_from_the_command_line(run):
+    assert run("--flow", "settable", "--input", "x", "--set", "REPLY=hi").stdout == b"hi\n"
+
+
 def test_the_sound_is_saved(run, tmp_path):
     path = tmp_path / "answer.wav"
     done = run("--input", "hello", "--save", path)
