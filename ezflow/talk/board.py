@@ -18,9 +18,9 @@ TAB = "    "
 class Board:
     """Draws `lines(columns)` at the foot of a terminal.
 
-    `answer` and `notes` are written to as the streams for which they stand: the answer's last row stands right above
-    the lines until it is full or ends, a note's until it ends. They may be written to by any thread, and nothing that
-    is written steers the terminal; the lines themselves are taken as they are.
+    `answer` and `notes` are written to as the streams for which they stand. The answer's last row stands right above
+    the lines until it is full or ends; a note is shown when its line ends. Any thread may write, and nothing that is
+    written steers the terminal; the lines themselves are taken as they are.
     """
 
     def __init__(self, answers: TextIO, notes: TextIO, lines: Callable[[int], Sequence[str]]) -> None:

@@ -92,7 +92,9 @@ class Once:
     async def _ask(self) -> None:
         display = self.display
         if display.progress:
-            display.note(f"{self.name or 'flow'}: {self.report.drawing}")
+            first = stages_of(self._entered)[0]
+            begins = f", from {first.name} on" if first.index else ""
+            display.note(f"{self.name or 'flow'}: {self.report.drawing}{begins}")
         limits = attrs.evolve(self.limits, instruments=(*self.limits.instruments, display.doing))
         # Stages before the entry are not opened: a typed question does not wait for the weights of speech recognition.
         async with open_flows({self.name: self._entered}, limits) as services:

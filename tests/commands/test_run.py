@@ -62,7 +62,7 @@ def test_the_reply_alone_goes_to_standard_output_and_what_each_stage_did_to_stan
     said = re.sub(r"\d+\.\d\d s", "_", done.stderr.decode())
     assert re.sub(" +", " ", said).splitlines() == [
         "the file prints",
-        "voice: hears -> fake_llm -> fake_tts",
+        "voice: hears -> fake_llm -> fake_tts, from fake_llm on",
         " _ fake_llm: working",
         " _ fake_llm: first output",
         " _ fake_tts: working",
@@ -116,7 +116,7 @@ def test_of_several_flows_the_first_is_run_or_the_one_that_is_named(run):
     assert b"counts: fake_llm\n" in named.stderr
     by_target = run("--input", "hello", target=Path(f"{FLOWS}:voice"))
     assert by_target.stdout == b"You said hello.\n"
-    assert b"flow: hears -> fake_llm -> fake_tts\n" in by_target.stderr
+    assert b"flow: hears -> fake_llm -> fake_tts, from fake_llm on\n" in by_target.stderr
 
 
 def test_a_flow_that_listens_live_is_asked_one_question_too(run):

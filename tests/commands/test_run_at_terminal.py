@@ -63,7 +63,7 @@ async def test_at_the_end_the_reply_the_lines_and_the_figures_stand_once():
         assert await person.left() == 0
         assert without_times(person.rows()) == [
             "the file prints",
-            "voice: hears -> fake_llm -> fake_tts",
+            "voice: hears -> fake_llm -> fake_tts, from fake_llm on",
             "You said hello.",
             "STAGE STATE IN OUT FIRST OUTPUT WORKED",
             "fake_llm done 1 3 _ _",
