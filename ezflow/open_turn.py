@@ -126,6 +126,7 @@ class OpenTurn:
         self._closing = False
         self._is_told = False
         self._left = trio.Event()
+        self._stuck = False
         self._is_fed = inbox is None
         self._input_ended = not self._is_fed
         self._end: Note | None = None
@@ -218,6 +219,7 @@ class OpenTurn:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
             await self._left.wait()
         if not self._left.is_set():
+            self._stuck = True
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
@@ -249,6 +251,11 @@ class OpenTurn:
     def is_ending(self) -> bool:
         """Has it been told to end, by whomever, or by its deadline?"""
         return self._scope.cancel_called
+
+    @property
+    def is_stuck(self) -> bool:
+        """Has it been told to end for longer than its stages may take to leave?"""
+        return self._stuck and not self._left.is_set()
 
     @property
     def over(self) -> bool:

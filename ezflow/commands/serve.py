@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+# What threads may take to end, when nothing else of a server is left.
+THREADS_S = 5.0
+
 
 def add(commands: Subparsers) -> None:
     serve = commands.add_parser("serve", help="serve a file's flows over HTTP")
@@ -23,6 +26,7 @@ def add(commands: Subparsers) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ..rendering import rendered
     from ..server import serve
+    from ..server.ending import end_of_threads
     from ..server.secrets import secrets_of
     from ..server.sources import configured
 
@@ -32,5 +36,8 @@ def _run(options: argparse.Namespace) -> int:
     arguments = configuration.arguments
     with rendered(arguments["log_format"], arguments["log_level"], secrets=secrets_of({}, arguments["tokens"])):
         with flows_of(options, file) as (flows, _):
-            serve(flows, **arguments)  # which renders the log itself, since it knows the secrets of the flows
+            try:
+                serve(flows, **arguments)  # which renders the log itself, since it knows the secrets of the flows
+            finally:
+                end_of_threads(THREADS_S)
     return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,17 +16,23 @@ import trio
 
 from ..errors import MissingDependency, SettingsError, StageStuck, flat
 from ..flow import Flow
+from ..memory import PATIENCE_S
+from ..modules import Module
 from ..observe.lag import Lag
 from ..observe.observer import Observer
 from ..place import Place, Places
 from ..service import open_flows
+from .accepting import told_sparingly
 from .app import create_app
 from .config import Settings
+from .ending import Ending
 from .guard import GuardedConfig, serve
-from .tracing import traced
+from .tracing import ENDS_S, traced, wanted
 from .watch import Watch
 
 __all__ = ["run"]
+
+log = logging.getLogger("ezflow.server")
 
 # A flow's name is a part of its URLs.
 FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -38,13 +44,15 @@ LAST_WORDS_S = 1.0
 GARBAGE = 10_000
 
 
-def _aloud(what: str) -> None:
-    """Print it. Once nobody takes what is said (its reader has left), nothing is said any more: that ends no server."""
+def _aloud(line: str) -> None:
+    """Say it on standard output. Where that is gone or full, the server goes on without."""
     try:
-        print(what, flush=True)  # noqa: T201  (this is what a server says to who started it)
-    except OSError:
+        print(line, flush=True)  # noqa: T201  (this is what a server says to who started it)
+    except OSError as error:
+        log.warning("what the server says is heard by nobody from here on: %s", error)
+        # Python has kept what it could not write, would try again at its end, and make that the exit code.
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # what is still in its buffer goes there too
+        os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 
@@ -69,7 +77,8 @@ async def run(
     async with trio.open_nursery() as nursery:
         opening, listening = trio.CancelScope(), trio.Event()
         if stop is None:  # around all of it, so that no signal tears the release of a module apart
-            await nursery.start(_signals, stopped, opening, listening, say)
+            ending = Ending(_leaves_within_s(named, settings), say)
+            await nursery.start(_signals, ending, stopped, opening, listening, say)
         try:
             with opening:
                 async with traced(named, settings) as traced_settings:
@@ -119,7 +128,8 @@ async def _serve(
                             await _released(places)
                         config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
 
-                    await serve(app, config, shutdown_trigger=drained, task_status=task_status)
+                    with told_sparingly():
+                        await serve(app, config, shutdown_trigger=drained, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
@@ -143,11 +153,12 @@ async def _serve(
 def _spare_collector() -> None:
     """Leave the program itself out of garbage collection, and look for garbage less often.
 
-    A full collection over all that was imported and opened takes some 30 ms, in which every turn stands still.
+    A full collection over all that was imported and opened takes some 30 ms, in which every turn stands still. What
+    is left is small, and is looked through whole often enough that the garbage of thousands of turns does not gather.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 10, 10)
+    gc.set_threshold(GARBAGE, 10, 3)
 
 
 def _watch(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> Watch:
@@ -174,21 +185,28 @@ async def _interrupt(place: Place) -> None:
 
 
 async def _signals(
+    ending: Ending,
     stopped: trio.Event,
     opening: trio.CancelScope,
     listening: trio.Event,
     say: Callable[[str], None],
     task_status: trio.TaskStatus[None],
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with ending.heeded():
         task_status.started()
-        async for signum in signals:
-            if stopped.is_set():
-                # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
-                say("Stopped at once")
-                signal.signal(signum, signal.SIG_DFL)
-                signal.raise_signal(signum)
-            say("Shutting down: running turns may finish (a second signal stops at once)")
-            stopped.set()
-            if not listening.is_set():
-                opening.cancel()
+        await ending.asked.wait()
+        say("Shutting down: running turns may finish (a second signal stops at once)")
+        stopped.set()
+        if not listening.is_set():
+            opening.cancel()
+        await trio.sleep_forever()  # until all have left
+
+
+def _leaves_within_s(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> float:
+    """How long after a signal all has left that keeps to its time: turns, stages, one module after the other, what
+    was said, traces.
+    """
+    modules = {stage.module for flow in flows.values() for stage in flow.stages}
+    held = [module for module in modules if type(module).lifespan is not Module.lifespan]
+    last_s = (PATIENCE_S if settings.store is not None else 0.0) + (ENDS_S if wanted(settings) else 0.0)
+    return settings.grace_s + (1 + len(held)) * (settings.cleanup_s + 1) + last_s

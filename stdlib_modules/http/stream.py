@@ -144,6 +144,8 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
+        with self.needs("httptools", extra="http"):
+            import httptools  # noqa: F401  (the client's own; here the error names the preset, and the catalog knows)
         async with (
             trio.open_nursery() as self.readers,
             HTTPClient(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -306,3 +308,22 @@ def test_a_value_at_a_bound_lies_below_it():
         histogram.add(value)
     assert list(histogram.buckets()) == [(1.0, 2), (2.0, 4), (float("inf"), 5)]
     assert (histogram.count, histogram.total) == (5, 14.0)
+
+
+async def test_an_interrupt_of_a_run_whose_stages_have_left_keeps_nothing_when_it_is_cancelled(autojump_clock):
+    async with observed(Latest(Pause(0.0))) as (_, session):
+        turn = session.live()
+        await turn.send("hello")
+        await turn.end()
+        await trio.sleep(1)  # all has ended; what was said has not been taken
+        state = weakref.ref(turn.state)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            assert await turn.interrupt()
+        assert [event.type async for event in turn] == ["turn.started", "interrupted", "turn.ended"]
+        await turn.aclose()
+        async for _ in session.turn("another"):
+            pass
+        del turn
+        gc.collect()
+        assert state() is None
