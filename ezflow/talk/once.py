@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..flow import Flow, cut
 from ..items import Audio
 from ..open_turn import Limits
 from ..request import entry_index, read_options, takes
+from ..server.ending import Ending
 from ..server.secrets import secrets_of
 from ..service import open_flows
 from ..session import Session
@@ -26,13 +26,16 @@ from .screen import forget_reader
 
 __all__ = ["Once"]
 
+# After a signal, what stages and modules may take to leave.
+LEAVING_S = 30.0
+
 
 @attrs.define(eq=False, kw_only=True)
 class Once:
     """`ezflow run`: opens a flow, asks it one question, and closes it.
 
     `report` is that of the flow, which has no faults. Ctrl+C (or SIGTERM) interrupts the turn and releases the
-    modules; a second one ends the program at once.
+    modules; a second one ends the program at once, and so does time: what ignores its cancellation is left behind.
     Raises: SettingsError for a question, an entry or options that do not fit.
     """
 
@@ -71,10 +74,11 @@ class Once:
         shown = self.display.shown(
             self.name, [stage.name for stage in stages_of(self._entered)], secrets_of({self.name: self.report.flow})
         )
+        ending = Ending(LEAVING_S, say=_nothing)
         try:
-            with shown, trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with shown, ending.heeded():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._heed, signals, nursery)
+                    nursery.start_soon(self._heed, ending)
                     nursery.start_soon(self.display.draw)
                     with self._scope:
                         await self._ask()
@@ -123,21 +127,21 @@ class Once:
         except ValueError as error:
             raise SettingsError(f"input: {error}") from error
 
-    async def _heed(self, signals: Any, nursery: trio.Nursery) -> None:
-        async for signum in signals:
-            if self.display.is_ending:
-                # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
-                signal.signal(signum, signal.SIG_DFL)
-                signal.raise_signal(signum)
-            self.display.is_ending, self._code = True, 128 + signum
-            self.display.note("interrupting (Ctrl+C again stops at once)")
-            if self._session is None:
-                self._scope.cancel()
-            else:
-                nursery.start_soon(self._interrupt, self._session)
+    async def _heed(self, ending: Ending) -> None:
+        await ending.asked.wait()
+        self.display.is_ending, self._code = True, 128 + ending.signum
+        self.display.note("interrupting (Ctrl+C again stops at once)")
+        if self._session is None:
+            self._scope.cancel()
+        else:
+            await self._interrupt(self._session)
 
     async def _interrupt(self, session: Session) -> None:
         try:
             await session.interrupt()
         except StageStuck as error:
             self.display.note(str(error))
+
+
+def _nothing(_: str) -> None:
+    pass

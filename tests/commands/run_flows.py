@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -104,6 +105,16 @@ class Stubborn(Module[str, str]):
         return text
 
 
+@module
+class Blocks(Module[str, str]):
+    """Holds up the event loop itself, as a module does that forgot `blocking=True`."""
+
+    async def process(self, text: str, turn: Turn) -> str:
+        print("blocking", flush=True)
+        time.sleep(3600)  # noqa: ASYNC251  (that is the mistake)
+        return text
+
+
 class NotThere(EzflowError):
     """The server of a model is not there."""
 
@@ -146,6 +157,7 @@ flows = {
     "opens_slowly": Waits(opens_s=3600),
     "closes_slowly": slow_to_close,
     "stubborn": Stubborn(),
+    "blocks": Blocks(),
     "failing": FakeLLM().shown() >> Failing("no more"),
     "remote": served["remote"],
     "cannot_open": cannot_open,

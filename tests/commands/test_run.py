@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -311,6 +312,18 @@ def test_a_second_signal_ends_it_at_once(flow, sign):
         assert any("again stops at once" in line for line in lines)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == -signal.SIGINT
+
+
+@posix_signals
+def test_a_second_signal_ends_it_though_a_module_holds_up_the_loop():
+    with running("blocks") as (process, lines):
+        assert any(line == "blocking\n" for line in lines)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:  # of two at once the system tells one
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        assert process.returncode == -signal.SIGINT
 
 
 def test_an_example_is_run(run):
