@@ -161,7 +161,7 @@ async def test_a_line_is_json_for_a_stage_that_takes_json(serving):
         done = await talk(server.url, "--no-timeline", stdin=b"[1, 2]\n")
         words = await talk(server.url, stdin=b"one, two\n")
     assert (done.stdout, done.stderr) == (b"3\n", b"sums: adding\n")
-    assert b"input[0]: " in words.stderr
+    assert b"input: 'one, two' was given, but a list" in words.stderr
     assert words.returncode == 1
 
 

@@ -22,7 +22,7 @@ def test_each_command_and_option_that_a_page_names_exists():
         if page.name == "from-pipecat.md":
             continue
         text = page.read_text(encoding="utf-8")
-        for command, rest in re.findall(r"(?:^|[`/ ])ezflow ([a-z]+)\b([^`\n|]*)", _code(text), re.MULTILINE):
+        for command, rest in re.findall(r"(?:^|[`/ ])ezflow ([a-z]+)\b(?!/)([^`\n|]*)", _code(text), re.MULTILINE):
             assert command in commands, f"{page.name}: ezflow {command}"
             unknown = set(re.findall(r" (--[a-z-]+)", rest)) - known
             assert not unknown, f"{page.name}: ezflow {command} has no {unknown}"

@@ -93,6 +93,11 @@ def always(*arguments: object) -> Case:
     return lambda shell: shell.code(*arguments)
 
 
+def apart(*arguments: object) -> Case:
+    """In a process of its own: `serve` sees to it that its process ends."""
+    return lambda shell: shell.process(*arguments)
+
+
 def again(*arguments: object) -> Case:
     return lambda shell: [shell.code(*arguments) for _ in range(2)][-1]
 
@@ -100,11 +105,11 @@ def again(*arguments: object) -> Case:
 CASES: dict[tuple[str, int], list[Case]] = {
     ("serve", 0): [serve_until(signal.SIGINT), serve_until(signal.SIGTERM)],
     ("serve", 1): [
-        always("serve", f"{FLOWS}:wrong"),
-        always("serve", f"{FLOWS}:cannot_open", "--port", 0),
+        apart("serve", f"{FLOWS}:wrong"),
+        apart("serve", f"{FLOWS}:cannot_open", "--port", 0),
         lambda shell: shell.process("serve", f"{FLOWS}:voice", "--port", shell.url.rpartition(":")[2]),
     ],
-    ("serve", 2): [always("serve", "nowhere.py"), always("serve", f"{FLOWS}:voice", "--host", "0.0.0.0")],
+    ("serve", 2): [apart("serve", "nowhere.py"), apart("serve", f"{FLOWS}:voice", "--host", "0.0.0.0")],
     ("serve", 130): [serve_until(signal.SIGINT, signal.SIGINT)],
     ("serve", 143): [serve_until(signal.SIGTERM, signal.SIGTERM)],
     ("run", 0): [run()],
