@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | talk | top | config | modules | new | models`.
+"""The command line: `ezflow serve | run | check | graph | talk | top | config | modules | new | models | completion`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, something failed, or did not leave after a signal;
 2 the command line is wrong. A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import check, config, graph, models, modules, new, serve, talk, top
+from .commands import check, completion, config, graph, models, modules, new, run, serve, talk, top
 from .errors import EzflowError, FlowError, SettingsError
 from .target import TargetError
 
 __all__ = ["main"]
 
-COMMANDS = (serve, check, graph, talk, top, config, modules, new, models)
+COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from .talk.screen import plain  # an error may hold what a server said, and that must not steer a terminal
+    from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
     print(f"ezflow: {plain(str(error))}", file=sys.stderr)
 
@@ -51,6 +51,7 @@ def _complain(error: Exception) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ezflow", description="Typed voice and chat pipelines.")
     parser.add_argument("--version", action="version", version=f"ezflow {__version__}")
+    parser.set_defaults(parser=parser)  # of which `completion` tells a shell
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -26,7 +26,7 @@ from .context import bound
 from .logs import Format, Level, facts
 from .redaction import Redactor
 
-__all__ = ["rendered"]
+__all__ = ["rendered", "takes_colours"]
 
 # What every record has; whatever else it has, somebody gave it.
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "_logger", "_name"}
@@ -44,7 +44,7 @@ def rendered(
     """
     out = sys.stderr if stream is None else stream
     handler = _Handler(out)
-    handler.setFormatter(_formatter(form, Redactor(secrets), colours=_takes_colours(out)))
+    handler.setFormatter(_formatter(form, Redactor(secrets), colours=takes_colours(out)))
     root = logging.getLogger()
     before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
     root.handlers[:] = [handler]
@@ -84,7 +84,8 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.flush()
 
 
-def _takes_colours(stream: TextIO) -> bool:
+def takes_colours(stream: TextIO) -> bool:
+    """Is it a terminal that may be given colours? NO_COLOR says that none are wanted."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .errors import EntryError, InputError
+from .items import Audio, Utterance
 from .stage import Stage
 
-__all__ = ["entry_index", "read_options"]
+__all__ = ["Taken", "entry_index", "read_options", "takes"]
+
+Taken = Literal["text", "audio", "json"]
 
 
 def entry_index(entry: int | str, stages: Sequence[Stage]) -> int:
@@ -43,3 +46,13 @@ def read_options(given: Mapping[str, Any], stages: Sequence[Stage]) -> dict[str,
         if key not in known:
             raise InputError(f"options.{key}", f"no stage answers to it; known here: {', '.join(known) or 'none'}")
     return read
+
+
+def takes(stage: Stage) -> Taken:
+    """What a client gives a stage: text, sound, or any other JSON value."""
+    from .convert import union_members
+
+    types = union_members(stage.in_type)
+    if Audio in types or Utterance in types:
+        return "audio"
+    return "text" if types == (str,) else "json"

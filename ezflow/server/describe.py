@@ -10,10 +10,11 @@ from quart import Blueprint, Response
 from ..events import Reason
 from ..open_turn import has_latest
 from ..ports import show
+from ..request import takes
 from ..service import Service
 from ..timeline import Doing
 from .replies import answer
-from .schemas import DIALECT, PCM16, WAV, by_entry, components, either, item_schema, takes
+from .schemas import DIALECT, PCM16, WAV, by_entry, components, either, item_schema
 from .turns import TurnRequest
 
 __all__ = ["describe", "events_schema", "flow_description", "request_schema"]

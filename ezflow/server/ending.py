@@ -34,6 +34,7 @@ class Ending:
 
     def __init__(self, within_s: float, say: Callable[[str], None]) -> None:
         self.asked = trio.Event()
+        self.signum = 0  # the first
         self._within_s = within_s
         self._say = say
         self._heard = SimpleQueue[bool]()  # its `put` may be called in the middle of anything, as handlers are
@@ -57,6 +58,7 @@ class Ending:
     def _hear(self, signum: int, _: FrameType | None) -> None:
         if not self._is_asked:
             self._is_asked = True
+            self.signum = signum
             self._heard.put(True)
             self._token.run_sync_soon(self.asked.set)
             return

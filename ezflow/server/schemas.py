@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import attrs
 import msgspec
@@ -13,11 +13,12 @@ from ..convert import union_members
 from ..items import Audio, Utterance
 from ..modules import Module
 from ..ports import show
+from ..request import takes
 from ..stage import Stage
 from .bounds import Between, Length
 
 __all__ = ["DIALECT", "PCM16", "WAV", "by_entry", "components", "either", "example", "item_schema"]
-__all__ += ["reads_by_itself", "takes"]
+__all__ += ["reads_by_itself"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Base64 of an even number of bytes: whole samples of 16 bits.
@@ -25,8 +26,6 @@ _CHAR = "[A-Za-z0-9+/]"
 PCM16 = f"^(?:{_CHAR}{{8}})*(?:{_CHAR}{{3}}=|{_CHAR}{{6}}==)?$"
 WAV = "^UklGR"  # base64 of RIFF
 NUMBERS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
-
-Taken = Literal["text", "audio", "json"]
 
 
 def components(types: Iterable[Any], *, lenient: Collection[type] = ()) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -111,14 +110,6 @@ def by_entry(
 def reads_by_itself(stage: Stage) -> bool:
     """Has its module a `decode` of its own, so that its type does not say what it is sent?"""
     return type(stage.module).decode is not Module.decode
-
-
-def takes(stage: Stage) -> Taken:
-    """What a client gives a stage: text, sound, or any other JSON value."""
-    types = union_members(stage.in_type)
-    if Audio in types or Utterance in types:
-        return "audio"
-    return "text" if types == (str,) else "json"
 
 
 def example(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 0) -> Any:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import attrs
-import msgspec
 import trio
 
 from ..client import Client, ClientError, ProtocolError, Received
 from ..client.wire import part
 from ..convert import structure
-from ..errors import InputError, SettingsError, flat
+from ..errors import InputError, flat
 from ..items import Audio
-from .inputs import Inputs, sound_of
+from .answer import Answer
+from .inputs import Inputs, sound_in
+from .questions import Stage, addressed
 from .recording import Recording
-from .screen import Screen
-from .timeline import Chart
+from .screen import Screen, forget_reader, lenient
 
 __all__ = ["Talk"]
 
 LEFT = 130  # as a shell says it of who was ended by Ctrl+C
-
-
-@attrs.frozen
-class Stage:
-    """What a server says of a stage, as far as it matters here."""
-
-    index: int
-    name: str
-    takes: str
 
 
 @attrs.define(eq=False)
@@ -62,15 +50,12 @@ class Talk:
     _code: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal may know fewer characters than a model
-        self._screen = Screen(sys.stdout, sys.stderr)
+        self._screen = Screen(*lenient(sys.stdout, sys.stderr))
         self._recording = Recording(self.save) if self.save else None
 
     async def run(self) -> int:
         """Talk to the end. Returns: the exit code. Raises: ClientError; SettingsError; OSError."""
-        sound = sound_of(self.wav.read_bytes(), self.wav) if self.wav else None
+        sound = sound_in(self.wav) if self.wav else None
         failures: list[BaseException] = []
         try:
             with trio.open_signal_receiver(signal.SIGINT) as signals:
@@ -81,7 +66,7 @@ class Talk:
         except* Exception as group:  # noqa: BLE001  (raised again below, not in a group)
             failures = flat(group)
         if any(isinstance(failure, BrokenPipeError) for failure in failures):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads the answer wants no more of it
+            forget_reader(sys.stdout)
             return 1
         if failures:
             raise failures[0]
@@ -140,47 +125,19 @@ class Talk:
 
     async def _ask(self, question: str | Audio) -> None:
         """One turn."""
-        chart, ended = Chart(), False
-        entry, data = self._addressed(question)
+        answer = Answer(self._screen, self._recording)
+        entry, data = addressed(question, self.entry, self._stages)
         self._turn = self.client.turn(data, entry=entry, options=self.options, timeline=self.timeline)
         self._asking, self._interrupted = trio.CancelScope(), False
         try:
             with self._asking:
                 async with self._turn as events:
-                    async for event in events:
-                        chart.take(event)
-                        self._screen.show(event)
-                        if self._recording:
-                            self._recording.take(event)
-                        ended = event.type == "turn.ended"
-                        if event.reason in ("error", "timeout"):
-                            self._code = 1
+                    await answer.follow(events)
         finally:
             self._turn = None
-            written = self._recording.end() if self._recording else []
-            if ended and self.timeline:
-                width = min(100, shutil.get_terminal_size().columns - 1)
-                for line in chart.lines([stage.name for stage in self._stages], width):
-                    self._screen.note(line)
-            for path in written:
-                self._screen.note(f"saved: {path}")
-
-    def _addressed(self, question: str | Audio) -> tuple[int | str, Any]:
-        """The stage that a question is for, and what it is sent.
-
-        By default that is the first stage that takes sound, or text; else the first that takes any JSON.
-        Raises: SettingsError if there is none.
-        """
-        kind = "audio" if isinstance(question, Audio) else "text"
-        asked = [stage for stage in self._stages if self.entry in (stage.index, stage.name)]
-        if self.entry is not None and not asked:
-            return self.entry, question  # the server says which there are
-        fits = asked or [stage for word in (kind, "json") for stage in self._stages if stage.takes == word]
-        if not fits:
-            raise SettingsError(f"no stage of {self._drawn} takes {'sound' if kind == 'audio' else 'text'}.")
-        stage = fits[0]
-        is_json = stage.takes == "json" and isinstance(question, str)
-        return stage.index, _json(question) if is_json else question
+            if answer.failed:
+                self._code = 1
+            answer.close([stage.name for stage in self._stages] if self.timeline else None)
 
 
 def _stages(flow: Mapping[str, Any]) -> list[Stage]:
@@ -189,11 +146,3 @@ def _stages(flow: Mapping[str, Any]) -> list[Stage]:
         return [part(Stage, stage) for stage in structure(flow.get("stages"), list[dict[str, Any]], "stages")]
     except InputError as error:
         raise ProtocolError(f"the server does not say what its flow is: {error}.") from error
-
-
-def _json(line: str | Audio) -> Any:
-    """A line as the JSON that it is, or as the text that it is."""
-    try:
-        return msgspec.json.decode(line)  # type: ignore[arg-type]
-    except msgspec.DecodeError:
-        return line

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import trio
 
 from ..errors import SettingsError
 from ..items import Audio
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "read_input", "sound_in"]
 
 PIECE = 64 * 1024
 
@@ -60,9 +61,32 @@ class Inputs:
         return bool(piece)
 
 
+def sound_in(file: Path) -> Audio:
+    """A WAV's sound. Raises: SettingsError."""
+    try:
+        return sound_of(file.read_bytes(), file)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def sound_of(data: bytes, name: str | Path) -> Audio:
     """A WAV's sound. Raises: SettingsError."""
     try:
         return Audio.from_wav(data)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from error
+
+
+def read_input(given: str, stdin: BinaryIO) -> str | Audio:
+    """What a command line gives as a question: a text, the name of a WAV, or `-` for what standard input holds.
+
+    Raises: SettingsError for a WAV that is none or cannot be read, and where nothing is asked.
+    """
+    if given == "-":
+        data = stdin.read()
+        if not data:
+            raise SettingsError("standard input is empty: write what is asked there, or --input TEXT.")
+        if data[:4] == b"RIFF":
+            return sound_of(data, "standard input")
+        return data.decode(errors="replace").rstrip("\r\n")
+    return sound_in(Path(given)) if given.lower().endswith(".wav") else given

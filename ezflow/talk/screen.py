@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
-import unicodedata
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 import msgspec
 
 from ..convert import unstructure
-from ..events import Event, Progress
+from ..events import Event, Fault, Progress
 from ..items import Transcript
+from .columns import columns_of, plain
 
-__all__ = ["Screen", "columns_of", "plain"]
+__all__ = ["Screen", "forget_reader", "lenient", "told_fault"]
 
-# A model's text must not steer the terminal that shows it.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CLEAR_LINE = "\r\x1b[2K"
 PARTIAL = "... "
 
@@ -41,8 +40,7 @@ class Screen:
         """Print an event, if it is one to read."""
         match event:
             case Event(error=fault) if fault is not None:
-                where = f" in {event.stage}" if event.stage else ""
-                self.note(f"error{where}: {fault.name}: {fault.message}")
+                self.note(told_fault(event.stage, fault))
             case Event(type="interrupted"):
                 self.note("interrupted")
             case Event(type="text", item=str(text)):
@@ -105,9 +103,23 @@ class Screen:
         stream.flush()
 
 
-def plain(text: str) -> str:
-    """A text without what a terminal would obey."""
-    return CONTROLS.sub("", text)
+def told_fault(stage: str | None, fault: Fault) -> str:
+    """An error event in a line."""
+    where = f" in {stage}" if stage else ""
+    return f"error{where}: {fault.name}: {fault.message}"
+
+
+def lenient(*streams: TextIO) -> tuple[TextIO, ...]:
+    """The same streams, told to replace what they cannot show: a terminal may know fewer characters than a model."""
+    for stream in streams:
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    return streams
+
+
+def forget_reader(stream: TextIO) -> None:
+    """Who reads a stream wants no more of it: so that Python does not complain of that when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _tail(text: str, columns: int) -> str:
@@ -117,13 +129,6 @@ def _tail(text: str, columns: int) -> str:
         if columns < 0:
             return text[place + 1 :]
     return text
-
-
-def columns_of(character: str) -> int:
-    """How many columns of a terminal a character takes."""
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _json(item: Any) -> str:

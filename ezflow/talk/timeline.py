@@ -23,7 +23,7 @@ class Chart:
         self._lanes: dict[str, list[tuple[float, str]]] = {}
         self._interrupted: list[float] = []
         self._first: dict[str, float] = {}
-        self._sound_s = 0.0
+        self.sound_s = 0.0
         self._end_s = 0.0
         self._reason = ""
 
@@ -40,7 +40,7 @@ class Chart:
             if self._reason == "interrupted":
                 self._interrupted.append(event.t)
         if isinstance(event.item, Audio):
-            self._sound_s += event.item.duration_s
+            self.sound_s += event.item.duration_s
 
     def lines(self, stages: list[str], width: int) -> Iterator[str]:
         """A lane for each of these stages that has worked, in at most `width` columns, then the figures."""
@@ -59,7 +59,7 @@ class Chart:
         """The times that people quote."""
         told = [f"first {kind} {self._first[key]:.2f} s" for key, kind in FIGURES if key in self._first]
         if "audio" in self._first:
-            told.append(f"{self._sound_s:.2f} s of sound")
+            told.append(f"{self.sound_s:.2f} s of sound")
         return ", ".join([*told, f"{self._reason or 'broken off'} after {self._end_s:.2f} s"])
 
     def _lane(self, told: list[tuple[float, str]], columns: int) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import attrs
 
-from ..talk.screen import columns_of
+from ..talk.columns import BOLD, DIM, RED, REVERSE, YELLOW, cut, padded, painted, width_of
 from .told import Fill, Session, Tree, Turn
 
 __all__ = ["picture"]
@@ -16,7 +16,6 @@ TITLES = ("USER", "FLOW", "TURN", "AGE", "ENDS", "EAR", "STAGE", "WAITS FOR", "S
 # A name may be long, and the next column is wanted too.
 WIDEST = 24
 NONE = "-"
-BOLD, DIM, RED, YELLOW, REVERSE, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[7m", "\x1b[0m"
 # What keeps a stage from its work, and is none of its doing.
 COLOURS = {"input": DIM, "room": YELLOW, "client": YELLOW}
 
@@ -29,7 +28,7 @@ class _Row:
 
 def picture(tree: Tree, url: str, width: int, height: int | None, *, colours: bool) -> list[str]:
     """The lines, none wider than `width`; of more sessions than `height` lines have room for, their number is told."""
-    lines = [_painted(_cut(line, width), colour, colours) for line, colour in _head(tree, url)]
+    lines = [painted(cut(line, width), colour, colours) for line, colour in _head(tree, url)]
     groups = [list(_rows(session)) for session in tree.sessions.list]
     room = None if height is None else height - len(lines) - 2
     shown: list[_Row] = []
@@ -42,14 +41,14 @@ def picture(tree: Tree, url: str, width: int, height: int | None, *, colours: bo
             break
         shown += group
     widths = [
-        min(WIDEST, max(map(_width, [title, *(row.cells[place] for row in shown)])))
+        min(WIDEST, max(map(width_of, [title, *(row.cells[place] for row in shown)])))
         for place, title in enumerate(TITLES)
     ]
     widths[-1] = width
-    lines.append(_painted(_line(TITLES, widths, width).ljust(width), REVERSE, colours))
-    lines += [_painted(_line(row.cells, widths, width), row.colour, colours) for row in shown]
+    lines.append(painted(_line(TITLES, widths, width).ljust(width), REVERSE, colours))
+    lines += [painted(_line(row.cells, widths, width), row.colour, colours) for row in shown]
     if more:
-        lines.append(_cut(f"... and {more} more", width))
+        lines.append(cut(f"... and {more} more", width))
     return lines
 
 
@@ -117,28 +116,4 @@ def _fill(queue: Fill) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], width: int) -> str:
-    return _cut(" ".join(_padded(cell, most) for cell, most in zip(cells, widths, strict=True)).rstrip(), width)
-
-
-def _padded(cell: str, width: int) -> str:
-    text = _cut(cell, width)
-    return text + " " * (width - _width(text))
-
-
-def _cut(text: str, width: int) -> str:
-    """What a terminal shows in so many columns. Of what it would obey, or hide text by, nothing is left."""
-    kept, used = [], 0
-    for character in filter(str.isprintable, text):
-        used += columns_of(character)
-        if used > width:
-            break
-        kept.append(character)
-    return "".join(kept)
-
-
-def _width(text: str) -> int:
-    return sum(columns_of(character) for character in text if character.isprintable())
-
-
-def _painted(line: str, colour: str, colours: bool) -> str:
-    return f"{colour}{line}{PLAIN}" if colour and colours else line
+    return cut(" ".join(padded(cell, most) for cell, most in zip(cells, widths, strict=True)).rstrip(), width)

@@ -21,7 +21,8 @@ except ImportError:  # Windows: Ctrl+C is left
 
 from ..client.address import Address
 from ..client.errors import Closed, ConnectFailed
-from ..talk.screen import plain
+from ..rendering import takes_colours
+from ..talk.columns import plain
 from .picture import picture
 from .told import ask
 
@@ -44,9 +45,8 @@ class Top:
 
     def once(self) -> int:
         """One picture of all sessions that the server tells of. Raises: ClientError."""
-        colours = self.out.isatty()
         width = shutil.get_terminal_size((WIDE, 0)).columns
-        print("\n".join(self._lines(width, None, 1000, colours=colours)), file=self.out)
+        print("\n".join(self._lines(width, None, 1000)), file=self.out)
         return 0
 
     def run(self) -> int:
@@ -59,7 +59,7 @@ class Top:
                 begun = time.monotonic()
                 size = shutil.get_terminal_size()
                 try:
-                    lines = self._lines(size.columns, size.lines, size.lines, colours=True)
+                    lines = self._lines(size.columns, size.lines, size.lines)
                 except (Closed, ConnectFailed) as error:
                     if first:
                         raise
@@ -72,9 +72,9 @@ class Top:
                     break
         return 0
 
-    def _lines(self, width: int, height: int | None, sessions: int, *, colours: bool) -> list[str]:
+    def _lines(self, width: int, height: int | None, sessions: int) -> list[str]:
         tree = ask(self.address, self.token, sessions)
-        return picture(tree, self.address.url, width, height, colours=colours)
+        return picture(tree, self.address.url, width, height, colours=takes_colours(self.out))
 
 
 @contextmanager

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from peers import answering
 from stages import Hears, Seen, Talks
+from terminals import Terminal, needs_a_terminal, terminal
 
 from ezflow import Audio, Latest, Module, Progress, Transcript, Turn, module
 from ezflow.events import Event
@@ -24,12 +25,6 @@ from ezflow.testing import Failing, FakeLLM, FakeTTS
 
 TOKEN = "a-token-of-more-than-16"
 VOICE = Hears() >> FakeLLM(reply="You said {}.").shown() >> FakeTTS()
-# Makes the terminal that it is given the one that Ctrl+C is typed at.
-AT_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "ezflow", "talk", *sys.argv[1:]])
-"""
 
 
 async def talk(*arguments: object, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -166,7 +161,7 @@ async def test_a_line_is_json_for_a_stage_that_takes_json(serving):
         done = await talk(server.url, "--no-timeline", stdin=b"[1, 2]\n")
         words = await talk(server.url, stdin=b"one, two\n")
     assert (done.stdout, done.stderr) == (b"3\n", b"sums: adding\n")
-    assert b"input[0]: " in words.stderr
+    assert b"input: 'one, two' was given, but a list" in words.stderr
     assert words.returncode == 1
 
 
@@ -313,50 +308,8 @@ async def test_ctrl_c_before_the_server_has_begun_the_turn_gives_it_up():
         nursery.cancel_scope.cancel()
 
 
-class Terminal:
-    """A person at a terminal: types, and reads what is on it."""
-
-    def __init__(self, end: trio.lowlevel.FdStream, process: trio.Process) -> None:
-        self._end = end
-        self._process = process
-        self.seen = b""
-
-    async def type(self, keys: str) -> None:
-        await self._end.send_all(keys.encode())
-
-    async def until(self, shown: str) -> str:
-        """What has come up to and with `shown`; that is read no more."""
-        while shown.encode() not in self.seen:
-            self.seen += await self._end.receive_some()
-        before, _, self.seen = self.seen.partition(shown.encode())
-        return before.decode() + shown
-
-    async def left(self) -> int:
-        return await self._process.wait()
-
-
-@asynccontextmanager
-async def terminal(*arguments: object) -> AsyncIterator[Terminal]:
-    import pty
-
-    master, slave = pty.openpty()
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", AT_TERMINAL, *map(str, arguments)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    os.close(slave)
-    try:
-        async with trio.lowlevel.FdStream(master) as end:
-            with trio.fail_after(20):
-                yield Terminal(end, process)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
+def talking_at_terminal(*arguments: object) -> AbstractAsyncContextManager[Terminal]:
+    return terminal(sys.executable, "-m", "ezflow", "talk", *arguments)
 
 
 @module
@@ -375,12 +328,9 @@ class Lingers(Module[str, str]):
         return text
 
 
-needs_a_terminal = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX terminal")
-
-
 @needs_a_terminal
 async def test_at_a_terminal_ctrl_c_interrupts_the_answer_and_ctrl_d_leaves(serving):
-    async with serving({"voice": Talks(Seen())}) as server, terminal(server.url) as person:
+    async with serving({"voice": Talks(Seen())}) as server, talking_at_terminal(server.url) as person:
         assert "talks. Ctrl+C interrupts" in await person.until("> ")
         await person.type("hello\n")
         await person.until("hello\r\n")
@@ -400,7 +350,7 @@ async def test_at_a_terminal_ctrl_c_interrupts_the_answer_and_ctrl_d_leaves(serv
 async def test_at_a_terminal_a_second_ctrl_c_leaves_and_so_does_one_at_the_prompt(serving):
     seen = Seen()
     async with serving(Lingers(seen)) as server:
-        async with terminal(server.url) as person:
+        async with talking_at_terminal(server.url) as person:
             await person.until("> ")
             await person.type("hello\n")
             await person.until("begun")
@@ -409,7 +359,7 @@ async def test_at_a_terminal_a_second_ctrl_c_leaves_and_so_does_one_at_the_promp
             await person.type("\x03")
             assert await person.left() == 130
         seen.left.set()
-        async with terminal(server.url) as person:
+        async with talking_at_terminal(server.url) as person:
             await person.until("> ")
             await person.type("\x03")
             assert await person.left() == 130
@@ -417,7 +367,7 @@ async def test_at_a_terminal_a_second_ctrl_c_leaves_and_so_does_one_at_the_promp
 
 @needs_a_terminal
 async def test_at_a_terminal_what_is_understood_so_far_is_written_over(serving, question):
-    async with serving(VOICE) as server, terminal(server.url, question) as person:
+    async with serving(VOICE) as server, talking_at_terminal(server.url, question) as person:
         shown = await person.until("done after")
         assert "... a\r\x1b[2Kheard: a question\r\n" in shown
         assert await person.left() == 0
@@ -433,7 +383,7 @@ class HearsChinese(Module[Audio, str]):
 
 @needs_a_terminal
 async def test_at_a_terminal_what_is_understood_so_far_fits_into_one_line(serving, question):
-    async with serving(HearsChinese()) as server, terminal(server.url, question) as person:
+    async with serving(HearsChinese()) as server, talking_at_terminal(server.url, question) as person:
         partial = (await person.until("\r\x1b[2K")).removesuffix("\r\x1b[2K")
         assert partial.startswith("... ")
         assert partial.endswith("公园散步吧了")
@@ -443,7 +393,7 @@ async def test_at_a_terminal_what_is_understood_so_far_fits_into_one_line(servin
 
 @needs_a_terminal
 async def test_a_models_text_does_not_steer_the_terminal(serving):
-    async with serving(FakeLLM(reply="\x1b[2Jboo\x07").shown()) as server, terminal(server.url) as person:
+    async with serving(FakeLLM(reply="\x1b[2Jboo\x07").shown()) as server, talking_at_terminal(server.url) as person:
         await person.until("> ")
         await person.type("hello\n")
         shown = await person.until("done after")
@@ -454,7 +404,7 @@ async def test_a_models_text_does_not_steer_the_terminal(serving):
 
 @needs_a_terminal
 async def test_at_a_terminal_a_refusal_does_not_end_the_conversation(serving):
-    async with serving(FakeLLM(), rate_per_s=0.001, rate_burst=1) as server, terminal(server.url) as person:
+    async with serving(FakeLLM(), rate_per_s=0.001, rate_burst=1) as server, talking_at_terminal(server.url) as person:
         await person.until("> ")
         await person.type("one\n")
         await person.until("> ")

@@ -44,7 +44,8 @@ def _command(parser: argparse.ArgumentParser, about: str) -> Iterator[str]:
 
 
 def _names(action: argparse.Action) -> str:
-    value = action.metavar or ("" if action.nargs == 0 else "\\|".join(action.choices or [action.dest.upper()]))
+    value = action.metavar or ("" if action.nargs == 0 else "|".join(action.choices or [action.dest.upper()]))
+    value = str(value).replace("|", "\\|")
     if not action.option_strings:
         return f"`{action.metavar or action.dest}`"
     return ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in action.option_strings)

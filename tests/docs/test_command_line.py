@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from command_line import PAGE, section, tables
+from command_line import section, tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,15 +22,10 @@ def test_each_command_and_option_that_a_page_names_exists():
         if page.name == "from-pipecat.md":
             continue
         text = page.read_text(encoding="utf-8")
-        for command, rest in re.findall(r"(?:^|[`/ ])ezflow ([a-z]+)\b([^`\n|]*)", _code(text), re.MULTILINE):
+        for command, rest in re.findall(r"(?:^|[`/ ])ezflow ([a-z]+)\b(?!/)([^`\n|]*)", _code(text), re.MULTILINE):
             assert command in commands, f"{page.name}: ezflow {command}"
             unknown = set(re.findall(r" (--[a-z-]+)", rest)) - known
             assert not unknown, f"{page.name}: ezflow {command} has no {unknown}"
-
-
-def test_exit_codes_are_told():
-    for code in ("0", "1", "2", "130", "143"):
-        assert f"| {code} |" in PAGE.read_text(encoding="utf-8")
 
 
 def _code(text: str) -> str:

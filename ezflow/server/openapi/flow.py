@@ -6,11 +6,12 @@ import base64
 from typing import Any, get_args
 
 from ...items import Audio
+from ...request import Taken, takes
 from ...service import Service
 from ...stage import Stage
 from ..describe import events_schema, request_schema
 from ..frames import FRAMES
-from ..schemas import Taken, components, example, item_schema, reads_by_itself, takes
+from ..schemas import components, example, item_schema, reads_by_itself
 from ..turns import InterruptRequest
 from .parts import JSON, Parts, operation, parameter, reply, user
 
