@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..logs import FORMATS, LEVELS
-from ..target import load
+from ..target import file_of, load
 from .arguments import add_target
 
 if TYPE_CHECKING:
@@ -20,6 +20,18 @@ def add(commands: Subparsers) -> None:
     add_target(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=3421, help="port, 0 for a free one (default: %(default)s)")
+    serve.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that serve, each with flows of its own (POSIX)"
+    )
+    serve.add_argument(
+        "--worker-port",
+        type=int,
+        metavar="PORT",
+        help="a port for each worker too, from this one on, so that a proxy can choose by the user",
+    )
+    serve.add_argument(
+        "--reload", action="store_true", help="while you develop: start anew when the file, or what it imports, changes"
+    )
     serve.add_argument(
         "--insecure", action="store_true", help="allow a host that other machines reach, without a token"
     )
@@ -60,19 +72,24 @@ def add(commands: Subparsers) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from ..rendering import rendered
-    from ..server import serve
+    from ..server import serve_as
+    from ..server.config import Settings
+    from ..server.inherited import Inherited
     from ..server.secrets import secrets_of
     from ..server.tokens import read_file
 
+    inherited = Inherited.take()
     given: dict[str, Any] = {}
     if options.tokens is not None:
         given["tokens"] = read_file(options.tokens)
-    with rendered(options.log_format, options.log_level, secrets=secrets_of({}, given.get("tokens", ()))):
-        serve(
-            load(options.target),
+    tokens = given.get("tokens", ())
+    with rendered(options.log_format, options.log_level, secrets=secrets_of({}, tokens)):
+        settings = Settings(
             **given,
             host=options.host,
             port=options.port,
+            workers=options.workers,
+            worker_port=options.worker_port,
             insecure=options.insecure,
             hosts=tuple(options.allow_host),
             origins=tuple(options.allow_origin),
@@ -86,4 +103,13 @@ def _run(options: argparse.Namespace) -> int:
             log_level=options.log_level,
             traces=options.traces,
         )
+        if inherited is not None:
+            with inherited.telling_failure():
+                serve_as(load(options.target), settings, tokens, inherited)
+        elif options.reload or settings.workers > 1 or settings.worker_port is not None:
+            from ..server.workers import supervise
+
+            return supervise(settings, file_of(options.target) if options.reload else None)
+        else:
+            serve_as(load(options.target), settings, tokens)
     return 0

@@ -1,0 +1,335 @@
+"""Several processes behind one address, and new ones in place of those that die, or whose files have changed.
+
+The supervisor binds the sockets, and keeps them for its whole life: a shared one, which any of its workers may answer,
+and with `worker_port` one for each of them. So connections that come while a worker is being replaced wait, and are
+refused by nobody; and whom a proxy sends to a worker's own port stays with that worker's successor. It never reads the
+flow's file: each worker is a process of its own that does, made by the same command line (inherited.py is its side).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from ..errors import SettingsError
+from .config import Settings
+from .guard import GuardedConfig
+from .inherited import REPLACED, Inherited, Start
+from .reload import Watched
+from .run import SHUTTING_DOWN, cannot_listen, say_where
+
+__all__ = ["Supervisor", "supervise"]
+
+log = logging.getLogger("ezflow.server")
+
+# One that has served for so long is not about to die again.
+STEADY_S = 60.0
+# The pause before the second one in a row that did not: it doubles with each, up to the longest.
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+# What a worker may take to leave beyond its grace: it has modules to release, and traces to send.
+LEAVE_S = 30.0
+
+
+def supervise(settings: Settings, reload: Path | None = None) -> int:
+    """Serve by workers until SIGINT or SIGTERM; the exit code.
+
+    `reload`: the file whose flows they serve, if a change of it, or of what it imports, shall give new ones.
+    Raises: SettingsError where there is no POSIX; OSError if an address is taken.
+    """
+    if os.name != "posix":
+        raise SettingsError("workers hand sockets on to one another, which this system cannot: serve by one process.")
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return trio.run(Supervisor(command, settings, reload).run)
+
+
+@attrs.define(eq=False)
+class Worker:
+    """A process that serves, as its supervisor knows it."""
+
+    slot: int
+    process: trio.Process
+    line: trio.SocketStream
+    begun_at: float
+    begun_at_ns: int  # by the clock that dates files
+    start: Start = attrs.field(factory=partial(Start, ready=False))
+    retired: bool = False
+    left: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell has it."""
+        code = self.process.returncode or 0
+        return 128 - code if code < 0 else code
+
+    @property
+    def how_it_left(self) -> str:
+        code = self.process.returncode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+        return f"signal {-code}"
+
+    async def hear(self) -> None:
+        """Wait until it is ready, or has left."""
+        said = b""
+        with suppress(trio.BrokenResourceError):
+            while b"\n" not in said and (piece := await self.line.receive_some()):
+                said += piece
+        if b"\n" in said:
+            self.start = Start.read(said)
+        if not self.start.ready:
+            await self.left.wait()
+
+
+class Supervisor:
+    """Starts workers and replaces them. `leave_s`: what they may take to leave beyond their grace."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        settings: Settings,
+        reload: Path | None = None,
+        *,
+        say: Callable[[str], None] = partial(print, flush=True),
+        leave_s: float = LEAVE_S,
+    ) -> None:
+        self._command = command
+        self._settings = settings
+        self._reload = reload
+        self._say = say
+        self._leave_s = leave_s
+        self._ending = trio.Event()
+        self._alive = set[Worker]()
+        self._spawning = trio.Lock()
+        self._code = 0
+
+    async def run(self) -> int:
+        """Serve until a signal; the exit code. Raises: OSError if an address is taken."""
+        with ExitStack() as stack:
+            shared, *own = [stack.enter_context(place) for place in self._bind()]
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._slots = [
+                    _Slot(self, number, [shared, *own[number - 1 : number]])
+                    for number in range(1, self._settings.workers + 1)
+                ]
+                await nursery.start(self._heed_signals)
+                nursery.start_soon(self._serve, shared, own)
+                await self._ending.wait()
+                await self._end_all()
+                nursery.cancel_scope.cancel()
+        return self._code
+
+    def _bind(self) -> list[socket.socket]:
+        host, port, workers = self._settings.host, self._settings.worker_port, self._settings.workers
+        ports = [] if port is None else [port + number if port else 0 for number in range(workers)]
+        bound: list[socket.socket] = []
+        with ExitStack() as stack:
+            for each in (self._settings.port, *ports):
+                address = attrs.evolve(self._settings, host=host, port=each).bind
+                try:
+                    bound += GuardedConfig(address).create_sockets().insecure_sockets
+                except OSError as error:
+                    raise cannot_listen(address, error) from None
+                stack.enter_context(bound[-1])
+            stack.pop_all()
+        return bound
+
+    async def _serve(self, shared: socket.socket, own: Sequence[socket.socket]) -> None:
+        # The first alone: what is wrong with the flows, or in their file, is wrong for all, and said once.
+        first, *others = self._slots
+        await first.open(reports=True)
+        if first.worker.start.ready:
+            async with trio.open_nursery() as nursery:
+                for slot in others:
+                    nursery.start_soon(slot.open)
+        if self.ending:
+            return
+        say_where(self._say, _url(shared), self._settings)
+        if own:
+            self._say(f"Workers: {', '.join(map(_url, own))}")
+        for slot in self._slots:
+            self._nursery.start_soon(slot.keep)
+        if self._reload is not None:
+            self._nursery.start_soon(self._renew_on_changes, self._reload)
+
+    async def start(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
+        """Start a worker, and wait until it is ready or has left. When all ends, wait for that instead."""
+        async with self._spawning:
+            worker = None if self.ending else await self._spawn(slot, sockets, reports=reports)
+        if worker is None:
+            await trio.sleep_forever()
+        await worker.hear()
+        return worker
+
+    async def _spawn(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
+        begun_at, begun_at_ns = trio.current_time(), time.time_ns()
+        ours, its = socket.socketpair()
+        with its:
+            descriptors = tuple(place.fileno() for place in sockets)
+            inherited = Inherited(
+                sockets=descriptors, line=its.fileno(), reports=reports, tells_files=self._reload is not None
+            )
+            line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            process = await trio.lowlevel.open_process(
+                self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
+            )
+        worker = Worker(slot, process, line, begun_at, begun_at_ns)
+        self._alive.add(worker)
+        self._nursery.start_soon(self._attend, worker)
+        return worker
+
+    async def _attend(self, worker: Worker) -> None:
+        async with worker.line:
+            await worker.process.wait()
+            self._alive.discard(worker)
+            worker.left.set()
+
+    @property
+    def ending(self) -> bool:
+        """Do all workers leave?"""
+        return self._ending.is_set()
+
+    def fail(self, code: int) -> None:
+        """End all, with that exit code."""
+        if not self.ending:
+            self._code = code
+            self._ending.set()
+
+    def replace(self, worker: Worker) -> None:
+        """Have a worker leave whose place another has taken."""
+        self._nursery.start_soon(self._see_off, worker)
+
+    async def _see_off(self, worker: Worker) -> None:
+        worker.retired = True
+        with suppress(trio.BrokenResourceError):
+            await worker.line.send_all(REPLACED)
+        await self._left([worker])
+
+    async def _left(self, workers: Sequence[Worker]) -> None:
+        """Wait until they have left; kill those that stay for too long."""
+        with trio.move_on_after(self._settings.grace_s + self._leave_s):
+            for worker in workers:
+                await worker.left.wait()
+        for worker in workers:
+            if not worker.left.is_set():
+                log.error("worker %d (process %d) did not leave: it is killed", worker.slot, worker.process.pid)
+                worker.process.kill()
+                await worker.left.wait()
+
+    async def _end_all(self) -> None:
+        async with self._spawning:  # whoever comes after sees that all ends
+            workers = [worker for worker in self._alive if not worker.retired]
+        for worker in workers:
+            worker.process.terminate()
+        await self._left([*workers, *(worker for worker in self._alive if worker.retired)])
+        # A worker that was told to end before it listened to signals was ended by the system.
+        if any(worker.process.returncode not in (0, -signal.SIGTERM) for worker in workers):
+            self._code = self._code or 1
+
+    async def _renew_on_changes(self, target: Path) -> None:
+        watched = Watched(target)
+        newest = self._slots[0].worker
+        while True:
+            watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)
+            changed = await watched.changed()
+            self._say(f"{', '.join(file.name for file in changed)} changed: starting anew")
+            since = trio.current_time()
+            for slot in self._slots:
+                newest = await slot.renew(since, reports=slot is self._slots[0])
+                if not newest.start.ready:
+                    self._say(f"It does not start ({newest.how_it_left}): what ran before goes on")
+                    break
+            else:
+                self._say("Started anew")
+
+    async def _heed_signals(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for signum in signals:
+                if self.ending:
+                    self._say("Stopped at once")
+                    for worker in self._alive:
+                        worker.process.kill()
+                    signal.signal(signum, signal.SIG_DFL)
+                    signal.raise_signal(signum)
+                self._say(SHUTTING_DOWN)
+                self._ending.set()
+
+
+class _Slot:
+    """The place of a worker, which has one after the other."""
+
+    worker: Worker
+
+    def __init__(self, supervisor: Supervisor, number: int, sockets: Sequence[socket.socket]) -> None:
+        self._supervisor = supervisor
+        self._number = number
+        self._sockets = sockets
+        self._starting = trio.Lock()
+        self._wanted = trio.Event()
+
+    async def _start(self, *, reports: bool = False) -> Worker:
+        return await self._supervisor.start(self._number, self._sockets, reports=reports)
+
+    async def open(self, *, reports: bool = False) -> None:
+        """Start the first one. If it does not start, end all."""
+        self.worker = await self._start(reports=reports)
+        if not self.worker.start.ready:
+            self._supervisor.fail(self.worker.exit_code)
+
+    async def keep(self) -> None:
+        """Replace each that leaves."""
+        short_lived = 0
+        while True:
+            worker = self.worker
+            await worker.left.wait()
+            async with self._starting:
+                if self._supervisor.ending:
+                    return
+                if self.worker is not worker:
+                    continue  # it was replaced
+                is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
+                short_lived = 0 if is_steady else short_lived + 1
+                pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
+                log.error(
+                    "worker %d (process %d) %s: %s; another starts %s",
+                    self._number,
+                    worker.process.pid,
+                    "died" if worker.start.ready else "does not start",
+                    worker.how_it_left,
+                    f"in {pause_s:g} s" if pause_s else "at once",
+                )
+                self._wanted = trio.Event()
+                with trio.move_on_after(pause_s):
+                    await self._wanted.wait()
+                self.worker = await self._start()
+
+    async def renew(self, since: float, *, reports: bool) -> Worker:
+        """Put a worker that was started after `since` in the place of the one there is; if it starts."""
+        self._wanted.set()
+        async with self._starting:
+            if self.worker.begun_at > since:
+                return self.worker  # one had died, and the next read what had changed
+            worker = await self._start(reports=reports)
+            if worker.start.ready:
+                self._supervisor.replace(self.worker)
+                self.worker = worker
+            return worker
+
+
+def _url(place: socket.socket) -> str:
+    host, port = place.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
