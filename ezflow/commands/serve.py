@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
             traces=options.traces,
         )
         if inherited is not None:
-            with inherited.telling_failure():
+            with inherited.at_work():
                 serve_as(load(options.target), settings, tokens, inherited)
         elif options.reload or settings.workers > 1 or settings.worker_port is not None:
             from ..server.workers import supervise

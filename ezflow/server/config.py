@@ -161,7 +161,11 @@ class Settings(Limits):
 
     @property
     def bind(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return self.at(self.port)
+
+    def at(self, port: int) -> str:
+        """The host, and that port of it."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

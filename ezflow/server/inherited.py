@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import sysconfig
@@ -88,8 +89,9 @@ class Inherited:
         return [f"fd://{descriptor}" for descriptor in self.sockets]
 
     @contextmanager
-    def telling_failure(self) -> Iterator[None]:
-        """Tell the supervisor if the block fails, and raise on."""
+    def at_work(self) -> Iterator[None]:
+        """Leave Ctrl+C to the supervisor, and tell it if the block fails, before that is raised on."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             yield
         except BaseException as error:

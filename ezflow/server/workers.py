@@ -133,12 +133,12 @@ class Supervisor:
         return self._code
 
     def _bind(self) -> list[socket.socket]:
-        host, port, workers = self._settings.host, self._settings.worker_port, self._settings.workers
-        ports = [] if port is None else [port + number if port else 0 for number in range(workers)]
+        first, workers = self._settings.worker_port, self._settings.workers
+        ports = [] if first is None else [first + number if first else 0 for number in range(workers)]
         bound: list[socket.socket] = []
         with ExitStack() as stack:
-            for each in (self._settings.port, *ports):
-                address = attrs.evolve(self._settings, host=host, port=each).bind
+            for port in (self._settings.port, *ports):
+                address = self._settings.at(port)
                 try:
                     bound += GuardedConfig(address).create_sockets().insecure_sockets
                 except OSError as error:
