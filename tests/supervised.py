@@ -94,7 +94,7 @@ async def supervised(folder: Path, *options: str, flow: str | None = FLOW) -> As
     """`ezflow serve pipeline.py` in that folder; ended by force, if the test has not ended it."""
     if flow is not None:
         (folder / "pipeline.py").write_text(flow)
-    command = [sys.executable, "-m", "ezflow", "serve", "pipeline.py", "--port", "0", "--no-playground", *options]
+    command = [sys.executable, "-m", "ezflow", "serve", "pipeline.py", "--no-playground", "--port", "0", *options]
     with trio.fail_after(WITHIN_S):
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
