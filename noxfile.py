@@ -75,7 +75,7 @@ def phoenix(session: nox.Session) -> None:
     where = f"{session.create_tmp()}/phoenix"
     session.run("python", "-m", "venv", where)
     session.run(f"{where}/bin/pip", "install", "arize-phoenix==20.26.1", external=True)
-    session.run("pytest", "tests/server/test_traces_phoenix.py", env={"EZFLOW_PHOENIX": f"{where}/bin/phoenix"})
+    session.run("pytest", "tests/server/test_traces_phoenix.py", env={"TEST_PHOENIX": f"{where}/bin/phoenix"})
 
 
 @nox.session

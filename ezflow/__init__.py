@@ -40,6 +40,7 @@ from .modules import Module, module, resource
 from .server import serve
 from .service import Service, Session
 from .turn import Turn
+from .values import setting
 
 __version__ = "0.1.0"
 
@@ -86,5 +87,6 @@ __all__ = [
     "retry",
     "route",
     "serve",
+    "setting",
     "timeout",
 ]

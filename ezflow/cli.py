@@ -1,4 +1,4 @@
-"""The command line: `ezflow serve | check | graph | talk | top | modules | new | models`.
+"""The command line: `ezflow serve | check | graph | talk | top | config | modules | new | models`.
 
 Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
 A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import check, graph, models, modules, new, serve, talk, top
+from .commands import check, config, graph, models, modules, new, serve, talk, top
 from .errors import EzflowError, FlowError, SettingsError
 from .target import TargetError
 
 __all__ = ["main"]
 
-COMMANDS = (serve, check, graph, talk, top, modules, new, models)
+COMMANDS = (serve, check, graph, talk, top, config, modules, new, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, MutableSequence, MutableSet, Sequence, Set
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -24,6 +25,7 @@ from .ports import show
 __all__ = ["decode", "structure", "union_members", "unstructure"]
 
 PLAIN = (int, float, str, bool)
+SEVERAL = (list, tuple, set, frozenset, Sequence, MutableSequence, Set, MutableSet, deque)
 # What a string for an Audio stage holds when it is no WAV: the format of EZPipe's clients and of our own protocol.
 PCM_RATE_HZ = 16_000
 # What cattrs raises for a payload that does not fit; AttributeError where a mapping is needed, and another thing given.
@@ -43,6 +45,7 @@ def converter() -> MsgspecJsonConverter:
         made.register_structure_hook(plain, _strict)
     made.register_structure_hook_func(_is_plain_union, _strict_union)
     made.register_structure_hook_func(_is_literal, _one_of)
+    _be_strict_with_lists(made)
     made.register_structure_hook(Audio, lambda value, _: audio(value))
     made.register_structure_hook(Utterance, lambda value, _: Utterance.of(audio(value)))
     return made
@@ -55,6 +58,31 @@ def _strict(value: Any, cls: type) -> Any:
     if type(value) is not cls:
         raise TypeError(f"{_brief(value)} was given, but {cls.__name__} is needed")
     return value
+
+
+def _be_strict_with_lists(made: MsgspecJsonConverter) -> None:
+    """What is to be several is given as a list: cattrs would take a text apart, and an object for its keys."""
+    resolving: set[Any] = set()
+
+    def is_several(annotation: Any) -> bool:
+        cls = get_origin(annotation) or annotation
+        return cls in SEVERAL and annotation not in resolving
+
+    def strict(annotation: Any) -> Callable[[Any, Any], Any]:
+        resolving.add(annotation)
+        try:
+            structured = made.get_structure_hook(annotation, cache_result=False)
+        finally:
+            resolving.discard(annotation)
+
+        def several(value: Any, cls: Any) -> Any:
+            if not isinstance(value, list | tuple | set | frozenset):
+                raise TypeError(f"{_brief(value)} was given, but a list ({show(annotation)}) is needed")
+            return structured(value, cls)
+
+        return several
+
+    made.register_structure_hook_factory(is_several, strict)
 
 
 def _is_plain_union(annotation: Any) -> bool:

@@ -16,6 +16,8 @@ from .items import Audio
 
 __all__ = ["Ear", "Exchange", "Hearing", "Note", "Run", "Spoken"]
 
+# How many answers of a run may have been shown before they are spoken.
+TOLD = 8
 KINDS = {"started": "turn.started", "ended": "turn.ended"}
 
 
@@ -121,17 +123,21 @@ class Run:
         # On trio's clock: until then a client that plays what it takes is still playing this run's sound.
         self.plays_until = 0.0
         self.exchanges: list[Exchange] = []
+        # Those that are history already, since the client was sent their text; their sound may still be on its way.
+        self.told: deque[Exchange] = deque(maxlen=TOLD)
 
     def play(self, audio: Audio, seq: int) -> None:
         """The client took a sound: it plays it after what it plays already, and hears an answer's words in it."""
         exchanges: list[Exchange] = []
+        told: list[Exchange] = []
         run: Run | None = self
         while run is not None:
             run.plays_until = max(run.plays_until, trio.current_time()) + audio.duration_s
             exchanges += [exchange for exchange in run.exchanges if not exchange.void]
+            told += run.told
             run = run.parent
         if audio.text and exchanges:
-            answer = next((exchange for exchange in exchanges if exchange.says(audio.text)), exchanges[-1])
+            answer = next((exchange for exchange in (*told, *exchanges) if exchange.says(audio.text)), exchanges[-1])
             answer.spoken.append(Spoken(seq, audio.text, 1000 * audio.duration_s))
 
     def within(self, other: Run) -> bool:

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-__all__ = ["HIDDEN", "Redactor", "secrets_of_environment", "secrets_of_modules"]
+__all__ = ["HIDDEN", "SECRET_NAME", "Redactor", "secrets_of_environment", "secrets_of_modules"]
 
 HIDDEN = "***"
 # Longer texts are payloads: their beginning is kept.

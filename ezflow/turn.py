@@ -173,6 +173,7 @@ class TurnState:
             if not (exchange.complete and done):
                 return
             run.exchanges.remove(exchange)
+            run.told.append(exchange)
             self._store(exchange, cut=False)
 
     def _store(self, exchange: Exchange, cut: bool) -> None:

@@ -70,6 +70,21 @@ async def test_a_hang_up_in_an_answer_cuts_that_one_only(autojump_clock):
     assert await live(flow, "q1", "q2", hang_up_after_s=0.5) == [*ANSWERED[:3], ("it says", True)]
 
 
+async def test_sound_that_comes_after_its_answer_is_history_is_not_the_next_answer_s(autojump_clock):
+    @module
+    async def words(text: str, turn: Turn) -> AsyncIterator[str]:
+        turn.remember(text)
+        for word in text.split()[1:]:
+            yield f"{word} "
+
+    flow = words.shown() >> FakeTTS(delay_s=5)
+    assert await live(flow, "say one two", "nothing", hang_up_after_s=4.01) == [
+        ("say one two", False),
+        ("one two ", False),
+        ("nothing", False),
+    ]
+
+
 async def test_a_live_turn_reads_its_own_history(autojump_clock):
     texts: list[str] = []
     async with FakeLLM("n={n}").open() as service, service.session("ann") as session, session.live() as turn:

@@ -2,6 +2,7 @@
 
 import base64
 import enum
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
@@ -198,6 +199,13 @@ def test_a_union_of_classes_is_told_apart_by_their_fields():
     assert decode({"text": "hi"}, Voice | Transcript) == Transcript("hi")
     with pytest.raises(InputError):
         decode({"neither": 1}, Voice | Transcript)
+
+
+@pytest.mark.parametrize("cls", [list[str], tuple[str, ...], tuple[str, str], set[str], Sequence[str], list])
+@pytest.mark.parametrize("given", ["ab", {"a": 1}, 5])
+def test_a_text_or_an_object_is_not_taken_apart_where_a_list_is_needed(cls, given):
+    with pytest.raises(InputError, match=r"was given, but a list \(.*\) is needed"):
+        structure(given, cls, "stop")
 
 
 def test_lists_are_structured_with_their_index():

@@ -23,8 +23,8 @@ FLOORS = {
     **dict.fromkeys(["annotations", "calls", "channels", "combine", "context", "errors", "fetch"], 0),
     **dict.fromkeys(["history", "items", "redaction"], 0),
     **dict.fromkeys(["branches", "definition", "driving", "events", "fields", "instrument", "logs", "ports"], 1),
-    **dict.fromkeys(["store", "weights"], 1),
-    **dict.fromkeys(["convert", "ear", "memory", "rendering", "sqlite", "traces"], 2),
+    **dict.fromkeys(["store", "values", "weights"], 1),
+    **dict.fromkeys(["convert", "ear", "memory", "rendering", "sqlite", "traces", "written"], 2),
     "turn": 3,
     "flow": 4,
     "timeline": 4,
@@ -92,6 +92,7 @@ PUBLIC = [
     "retry",
     "route",
     "serve",
+    "setting",
     "timeout",
 ]
 CLIENT = ["BlockingClient", "BlockingLive", "BlockingTurn", "Client", "ClientError", "Closed", "ConnectFailed"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..target import load
-from .arguments import add_target
+from .arguments import add_target, flows_of
 
 if TYPE_CHECKING:
     from .arguments import Subparsers
@@ -21,7 +20,8 @@ def add(commands: Subparsers) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    reports = {name: flow.check() for name, flow in load(options.target).items()}
+    with flows_of(options) as (flows, _):
+        reports = {name: flow.check() for name, flow in flows.items()}
     for name, report in reports.items():
         if name:
             print(f"{name}:")

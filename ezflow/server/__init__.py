@@ -34,7 +34,7 @@ def serve(
     from .config import Settings
 
     made = Settings(host=host, port=port, **settings)
-    if made.workers > 1 or made.worker_port is not None:
+    if made.is_supervised:
         raise SettingsError("a program is one process: for more write ezflow serve FILE --workers N.")
     serve_as(flows, made, settings.get("tokens", ()))
 

@@ -21,7 +21,8 @@ from .ezpipe import ezpipe, module_routes, refused
 from .health import Probes, health
 from .history import history
 from .playground import playground
-from .replies import REFUSED, answer, refusal, status_of
+from .refusals import REFUSED, status_of
+from .replies import answer, refusal
 from .socket import Departures, socket
 from .turns import turns
 from .watch import Watch, watch

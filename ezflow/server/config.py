@@ -160,6 +160,11 @@ class Settings(Limits):
             )
 
     @property
+    def is_supervised(self) -> bool:
+        """Do workers serve, and not the process that is started?"""
+        return self.workers > 1 or self.worker_port is not None
+
+    @property
     def bind(self) -> str:
         return self.at(self.port)
 

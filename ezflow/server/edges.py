@@ -22,7 +22,7 @@ from ..errors import InputError
 from . import tokens
 from .config import Settings, is_loopback
 from .rates import Rates
-from .replies import Forbidden, ShuttingDown, TooManyRequests, Unauthorized
+from .refusals import Forbidden, ShuttingDown, TooManyRequests, Unauthorized
 
 __all__ = ["Edges"]
 

@@ -29,7 +29,8 @@ from .ezpipe_replies import RATE_HZ, Replies, at_24_khz, audio_line, error_line,
 from .ezpipe_request import NO_USER, EZPipeRequest, body_schema, read_options, read_request, read_sound, takes_sound
 from .ezpipe_speech import Speech
 from .health import Probes
-from .replies import BadRequest, Forbidden, answer, headers_of, read_body, read_json, status_of
+from .refusals import BadRequest, Forbidden, headers_of, status_of
+from .replies import answer, read_body, read_json
 
 __all__ = ["EZPipeRequest", "ezpipe", "module_routes", "refused"]
 

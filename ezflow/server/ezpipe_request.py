@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..items import Audio, Utterance
 from ..ports import assignable, show
 from ..stage import Stage
-from .replies import BadRequest
+from .refusals import BadRequest
 
 __all__ = ["EZPipeRequest", "body_schema", "read_options", "read_request", "read_sound", "takes_sound"]
 

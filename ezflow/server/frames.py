@@ -14,7 +14,7 @@ from ..errors import EntryError, InputError, ItemTypeError
 from ..events import Event
 from ..items import Audio
 from .encode import encode_line, encode_sound, encoder
-from .replies import BadRequest
+from .refusals import BadRequest
 
 __all__ = ["PONG", "End", "Format", "Frame", "Input", "Inputs", "Interrupt", "Ping", "Played", "Start"]
 __all__ += ["complaint", "event_frames", "read_frame"]

@@ -18,21 +18,22 @@ LOOK_S = 0.25
 
 
 class Watched:
-    """The files of a target: its own, and those that it imports. `changed` waits until they are others."""
+    """Files that are named, and those that a worker reads. `changed` waits until they are others."""
 
-    def __init__(self, target: Path) -> None:
-        self._target = target.resolve()
-        self._files: set[Path] = {self._target}
+    def __init__(self, *named: Path) -> None:
+        """`named`: the file of flows, then others."""
+        self._named = [file.resolve() for file in named]
+        self._files = set(self._named)
         self._failed = False
         self._seen: dict[Path, int | None] = {}
 
     def follow(self, files: Iterable[str], since_ns: int, *, failed: bool = False) -> None:
         """Watch what a worker has read that was started at `since_ns`: what is newer, it may not have read.
 
-        `failed`: it could not start. Then what was watched before is watched on, and a file that is made beside the
-        target counts too: it may be the one that was missing.
+        `failed`: it could not start. Then what was watched before is watched on, and a file that is made beside that
+        of the flows counts too: it may be the one that was missing.
         """
-        read = {Path(file) for file in files} | {self._target}
+        read = {Path(file) for file in files}.union(self._named)
         self._files = self._files | read if failed else read
         self._failed = failed
         self._seen = {
@@ -51,7 +52,7 @@ class Watched:
     def _look(self) -> dict[Path, int | None]:
         files = set(self._files)
         if self._failed:
-            files.update(self._target.parent.glob("*.py"))
+            files.update(self._named[0].parent.glob("*.py"))
         return {file: _time_ns(file) for file in files}
 
 

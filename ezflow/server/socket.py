@@ -31,7 +31,7 @@ from ..stage import Stage, heads
 from .edges import Edges
 from .encode import encoder
 from .frames import PONG, End, Format, Input, Inputs, Interrupt, Played, Start, complaint, event_frames, read_frame
-from .replies import REFUSED, BadRequest, Refused, TooManyRequests, status_of
+from .refusals import REFUSED, BadRequest, Refused, TooManyRequests, status_of
 
 __all__ = ["Departures", "socket"]
 

@@ -15,7 +15,8 @@ from ..observe.status import Statuses
 from ..observe.tree import sessions
 from ..place import Places
 from .edges import Edges
-from .replies import Refused, answer
+from .refusals import Refused
+from .replies import answer
 
 if TYPE_CHECKING:
     from ..observe.metrics import Metrics

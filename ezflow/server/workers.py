@@ -41,10 +41,11 @@ PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 LEAVE_S = 30.0
 
 
-def supervise(settings: Settings, reload: Path | None = None) -> int:
+def supervise(settings: Settings, reload: Sequence[Path] = ()) -> int:
     """Serve by workers until SIGINT or SIGTERM; the exit code.
 
-    `reload`: the file whose flows they serve, if a change of it, or of what it imports, shall give new ones.
+    `reload`: the file whose flows they serve, and others, if a change of these, or of what the flows' file imports,
+    shall give new workers.
     Raises: SettingsError where there is no POSIX; OSError if an address is taken.
     """
     if os.name != "posix":
@@ -100,7 +101,7 @@ class Supervisor:
         self,
         command: Sequence[str],
         settings: Settings,
-        reload: Path | None = None,
+        reload: Sequence[Path] = (),
         *,
         say: Callable[[str], None] = partial(print, flush=True),
         leave_s: float = LEAVE_S,
@@ -162,8 +163,8 @@ class Supervisor:
             self._say(f"Workers: {', '.join(map(_url, own))}")
         for slot in self._slots:
             self._nursery.start_soon(slot.keep)
-        if self._reload is not None:
-            self._nursery.start_soon(self._renew_on_changes, self._reload)
+        if self._reload:
+            self._nursery.start_soon(self._renew_on_changes)
 
     async def start(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
         """Start a worker, and wait until it is ready or has left. When all ends, wait for that instead."""
@@ -180,7 +181,7 @@ class Supervisor:
         with its:
             descriptors = tuple(place.fileno() for place in sockets)
             inherited = Inherited(
-                sockets=descriptors, line=its.fileno(), reports=reports, tells_files=self._reload is not None
+                sockets=descriptors, line=its.fileno(), reports=reports, tells_files=bool(self._reload)
             )
             line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
             process = await trio.lowlevel.open_process(
@@ -239,8 +240,8 @@ class Supervisor:
         if any(worker.process.returncode not in (0, -signal.SIGTERM) for worker in workers):
             self._code = self._code or 1
 
-    async def _renew_on_changes(self, target: Path) -> None:
-        watched = Watched(target)
+    async def _renew_on_changes(self) -> None:
+        watched = Watched(*self._reload)
         newest = self._slots[0].worker
         while True:
             watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)

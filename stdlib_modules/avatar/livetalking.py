@@ -104,6 +104,9 @@ class LiveTalking(Module[str, str]):
                     await self._hush(session, turn.user)
             raise
 
+    def status(self) -> Mapping[str, float]:
+        return self.http.status()
+
     async def probe(self) -> None:
         """See whether the server answers at all: it has no route for this. Raises: BackendError."""
         async with self.http.stream("GET", "/", check=False) as reply:

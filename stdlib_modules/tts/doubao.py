@@ -197,6 +197,9 @@ class DouBao(HTTPStream[str, Audio]):
         ) as self.sockets:
             yield
 
+    def status(self) -> Mapping[str, float]:
+        return self.sockets.slots.status() if self.streaming else super().status()
+
     async def probe(self) -> None:
         """See whether it is there; nothing is said."""
         if self.streaming:

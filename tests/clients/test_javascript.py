@@ -138,7 +138,7 @@ async def test_the_client_with_a_server(served):
     flows = {"voice": voice, "live": FakeVAD() >> Latest(voice), "measure": Measures(), "stubborn": Stubborn(release)}
     guarded = {"tokens": (f"{TOKEN} ann eager",), "rate_per_s": 0.01, "rate_burst": 3}
     async with served((flows, {"cleanup_s": 0.0}), (voice, guarded), release=release) as (url, guarded_url):
-        env = {"EZFLOW_URL": url, "EZFLOW_GUARDED_URL": guarded_url, "EZFLOW_TOKEN": TOKEN}
+        env = {"TEST_URL": url, "TEST_GUARDED_URL": guarded_url, "EZFLOW_TOKEN": TOKEN}
         await performed(run_tests("server"), **env)
 
 

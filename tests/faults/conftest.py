@@ -38,11 +38,13 @@ def effort(is_long: bool) -> Callable[..., settings]:
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`count(examples=1, steps=30)`: adds to what the end of the run says of this test."""
+    """`count(examples=1, steps=30)`: adds to what the end of the run says of this test; of `worst_…`, the most."""
     done = request.config.stash.setdefault(DONE, {})
 
     def add(**numbers: int) -> None:
-        done.setdefault(request.node.name, Counter()).update(numbers)
+        counted = done.setdefault(request.node.name, Counter())
+        for what, number in numbers.items():
+            counted[what] = max(counted[what], number) if what.startswith("worst_") else counted[what] + number
 
     return add
 

@@ -23,7 +23,7 @@ from ezflow import Audio, InputError, SettingsError, Utterance
 from ezflow.convert import decode, structure
 from ezflow.server.ezpipe_request import EZPipeRequest, read_options, read_request, read_sound
 from ezflow.server.frames import read_frame
-from ezflow.server.replies import BadRequest
+from ezflow.server.refusals import BadRequest
 from ezflow.server.tokens import read_file, read_tokens
 from ezflow.server.turns import InterruptRequest, TurnRequest
 from ezflow.testing import FakeASR, FakeLLM, FakeTTS

@@ -17,7 +17,7 @@ from ezflow.server.config import Settings
 from ezflow.server.run import run
 
 # Phoenix brings two hundred packages: `nox -s phoenix` installs it beside, and runs this one test.
-collect_ignore = [] if os.environ.get("EZFLOW_PHOENIX") else ["test_traces_phoenix.py"]
+collect_ignore = [] if os.environ.get("TEST_PHOENIX") else ["test_traces_phoenix.py"]
 
 
 class Server:

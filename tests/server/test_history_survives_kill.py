@@ -1,6 +1,6 @@
 """A server that is killed loses no turn whose end its client was told: real processes, real sockets, SIGKILL.
 
-`EZFLOW_KILLS=100 pytest …` kills more often than the few times of a usual run.
+`TEST_KILLS=100 pytest …` kills more often than the few times of a usual run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from programs import answer
 
 from ezflow.client import Client, ClientError
 
-KILLS = int(os.environ.get("EZFLOW_KILLS", "4"))
+KILLS = int(os.environ.get("TEST_KILLS", "4"))
 FLOW = """
 from ezflow.testing import FakeLLM
 flow = FakeLLM("an answer to {}", 0.001, 0.001)

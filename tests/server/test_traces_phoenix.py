@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 from programs import answer, listening, turn
 
-PHOENIX = os.environ.get("EZFLOW_PHOENIX") or shutil.which("phoenix")
+PHOENIX = os.environ.get("TEST_PHOENIX") or shutil.which("phoenix")
 WITHIN_S = 120.0
 needs_it = pytest.mark.skipif(PHOENIX is None, reason="arize-phoenix is not installed: nox -s phoenix")
 

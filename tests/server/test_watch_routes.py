@@ -14,7 +14,7 @@ from quart import Quart
 from ezflow import Latest, MissingDependency, Module, SettingsError, Turn, module
 from ezflow.server.config import Settings
 from ezflow.server.edges import Edges
-from ezflow.server.replies import Forbidden
+from ezflow.server.refusals import Forbidden
 from ezflow.testing import FakeLLM, Pause
 
 TOKEN, TEAMS = "a-token-of-more-than-16", "another-token-of-a-team"

@@ -5,7 +5,6 @@ cases/; a preset without one fails here.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -21,10 +20,9 @@ from ezflow.modules import FunctionModule
 from ezflow.testing import check_module
 from ezflow.testing.backends import Fault, StandIn
 
-CASES = Path(__file__).parent / "cases"
-sys.path.insert(0, str(CASES))
+sys.path.insert(0, str(Path(__file__).parent / "cases"))
 
-from case import FAULTS, Case  # noqa: E402
+from case import FAULTS, NAMES, Case, load
 
 # Presets that stand on no server of their own: each has a `check_module` in its own test file.
 LOCAL = {
@@ -42,20 +40,7 @@ LOCAL = {
 GENERIC = {"HTTPStream", "WebSocketStream"}
 INTERRUPTIONS = 200
 SAID = ("text", "audio", "transcript")  # other events may hold ids, which are new in each answer
-
-
-def load(file: Path) -> Case:
-    spec = importlib.util.spec_from_file_location(f"cases.{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    case: Case = found.CASE
-    return case
-
-
-NAMES = sorted(file.stem for file in CASES.glob("*.py") if file.stem != "case")
-LOADED = {name: load(CASES / f"{name}.py") for name in NAMES}
+LOADED = {name: load(name) for name in NAMES}
 
 
 def presets() -> set[str]:
@@ -160,6 +145,19 @@ async def test_a_budget_that_is_up_names_the_server_and_leaves_the_pool_whole(na
         server.fault = Fault.NONE
         async with module.open() as service, service.session("ann") as session:
             assert await answer(session, case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_it_holds_can_be_seen(name):
+    case = LOADED[name]
+    async with case.standin(**case.slow).serving() as server:
+        module = case.module(server.url, max_connections=2)
+        async with module.open() as service, service.session("ann") as session:
+            status = service.stages[0].module.status
+            async with session.turn(case.samples[0], options=case.options):
+                await server.until(lambda: asked(server) == 1)
+                assert (status()["connections_in_use"], status()["connections_limit"]) == (1, 2)
+            assert (status()["connections_in_use"], status()["connections_waited_for"]) == (0, 0)
 
 
 async def answer(session: Any, case: Case) -> list[str]:

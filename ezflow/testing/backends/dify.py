@@ -63,8 +63,8 @@ class DifyStandIn(StandIn):
 
     As Dify's, an answer is written on when its client has left: `writing` are the tasks of which nobody has asked to
     stop and that have not ended, `stopped` those that were. `talks` are the conversations by id, each its user's
-    alone. `key` is the key it wants, if any. `requests` are the questions alone; the others are in `asides`, and are
-    answered after `aside_s`.
+    alone; with `lasting`, those that another stand-in began are there too, without their messages. `key` is the key it
+    wants, if any. `requests` are the questions alone; the others are in `asides`, and are answered after `aside_s`.
     """
 
     name = "Dify"
@@ -75,12 +75,14 @@ class DifyStandIn(StandIn):
         *,
         key: str | None = None,
         aside_s: float = 0.0,
+        lasting: bool = False,
         **script: Any,
     ) -> None:
         super().__init__(**script)
         self.answer_for = answer
         self.key = key
         self.aside_s = aside_s
+        self.lasting = lasting
         self.chats: list[ChatBody] = []
         self.asides: list[Request] = []
         self.talks: dict[str, Talk] = {}
@@ -209,6 +211,8 @@ class DifyStandIn(StandIn):
     async def _own(self, talk: str, user: str, reply: Reply) -> Talk | None:
         """A conversation of this user's; another is as if it were not there."""
         found = self.talks.get(talk)
+        if found is None and self.lasting and talk.endswith(f"-{user}"):
+            found = self.talks[talk] = Talk(talk, user, "New conversation", 0)
         if found is not None and found.user == user:
             return found
         await _fail(reply, 404, "not_found", "Conversation Not Exists.")

@@ -1,9 +1,9 @@
-// The client against a server of ezflow's own: EZFLOW_URL has the flows of test_javascript.py, EZFLOW_GUARDED_URL tokens.
+// The client against a server of ezflow's own: TEST_URL has the flows of test_javascript.py, TEST_GUARDED_URL tokens.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { all, Client, Closed, EzflowError, Refused, types } from "./wire.mjs";
 
-const { EZFLOW_URL: url, EZFLOW_GUARDED_URL: guarded, EZFLOW_TOKEN: token } = process.env;
+const { TEST_URL: url, TEST_GUARDED_URL: guarded, EZFLOW_TOKEN: token } = process.env;
 
 let users = 0;
 function client(flow = "", options = {}) {

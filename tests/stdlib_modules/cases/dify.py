@@ -8,4 +8,5 @@ CASE = Case(
     module=lambda url, **settings: Dify(url=url, **settings),
     samples=["héllo 你好", "again"],
     gives=["You", " said", " héllo", " 你好.", "You", " said", " again."],
+    again={"lasting": True},
 )

@@ -1,10 +1,14 @@
+from itertools import permutations
+
 from case import Case
 
 from ezflow import Utterance
 from ezflow.testing.backends import Fault
-from ezflow.testing.backends.funasr import FunASRStandIn, speech
+from ezflow.testing.backends.funasr import VOCABULARY, FunASRStandIn, speech
 from stdlib_modules.asr.funasr import FunASR
 from stdlib_modules.sound import slices
+
+ORDERS = list(permutations(VOCABULARY[1:], 4))  # of words
 
 CASE = Case(
     standin=FunASRStandIn,
@@ -15,4 +19,5 @@ CASE = Case(
     ],
     gives=["你好世界。hello world。", "stop。"],
     faults={Fault.NO_END: None},
+    nth=lambda number: speech(*ORDERS[number]),
 )

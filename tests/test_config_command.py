@@ -1,0 +1,85 @@
+"""`ezflow config`, and commands that take a file's values, as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FLOW = """
+from ezflow import setting
+from ezflow.testing import FakeLLM
+
+flow = FakeLLM(setting("REPLY", "hello"), first_s=setting("FIRST_S", 0.25))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "flow.py").write_text(FLOW)
+    (tmp_path / "ezflow.toml").write_text("[server]\nport = 0\nmax_sessions = 50\nturn_s = 30\n[values]\nFIRST_S = 1\n")
+    return tmp_path
+
+
+def ezflow(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ezflow", *arguments],
+        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_run_that_mixes_all_four_sources_shows_the_source_of_each(folder):
+    done = ezflow(
+        folder, "config", "flow.py", "--turn-s", "20", "--no-playground", "--set", "REPLY=hi",
+        EZFLOW_MAX_SESSIONS="60", EZFLOW_ORIGINS="https://a.example,https://b.example",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = {line.partition(" = ")[0]: line.partition(" = ")[2].split("  # ") for line in done.stdout.splitlines()}
+    told = {name: (value[0].strip(), value[1]) for name, value in shown.items() if len(value) == 2}
+    assert told["port"] == ("0", "ezflow.toml")
+    assert told["max_sessions"] == ("60", "EZFLOW_MAX_SESSIONS")
+    assert told["origins"] == ('["https://a.example", "https://b.example"]', "EZFLOW_ORIGINS")
+    assert told["turn_s"] == ("20.0", "--turn-s")
+    assert told["playground"] == ("false", "--no-playground")
+    assert told["grace_s"] == ("5.0", "default")
+    assert told["REPLY"] == ('"hi"', "--set")
+    assert told["FIRST_S"] == ("1.0", "ezflow.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["serve", "flow.py", "--config", "none.toml"], {}, "none.toml cannot be read: No such file or directory."),
+        (["serve", "flow.py"], {"EZFLOW_TURNS": "3"}, "EZFLOW_TURNS is in the environment, and is no setting. Did you"),
+        (["serve", "flow.py", "--port", "http"], {}, "--port: 'http' is not what is needed: a whole number."),
+        (
+            ["check", "flow.py", "--set", "REPLAY=x"],
+            {},
+            "--set gives REPLAY, which flow.py does not ask for. Did you me",
+        ),
+        (["check", "flow.py"], {"FIRST_S": "soon"}, "FIRST_S: 'soon' is not what is needed: a number."),
+    ],
+)
+def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments, environment, said):
+    done = ezflow(folder, *arguments, **environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ezflow: {said}")
+
+
+def test_a_server_takes_what_its_file_says(folder):
+    (folder / "ezflow.toml").write_text("[server]\nport = 0\nplayground = false\n")
+    command = [sys.executable, "-m", "ezflow", "serve", "flow.py"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = [next(line for line in server.stdout if line.startswith("Listening on "))]
+            server.terminate()
+            lines += server.stdout
+            assert server.wait(10) == 0
+        finally:
+            server.kill()
+    assert ":3421" not in lines[0]
+    assert not [line for line in lines if line.startswith("Playground")]
