@@ -91,7 +91,7 @@ class Inherited:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Leave Ctrl+C to the supervisor, and tell it if the block fails, before that is raised on."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda *_: None)  # programs that it starts heed it
         try:
             yield
         except BaseException as error:

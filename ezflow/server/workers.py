@@ -19,24 +19,20 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-import attrs
 import trio
 
 from ..errors import SettingsError
 from .config import Settings
 from .guard import GuardedConfig
-from .inherited import REPLACED, Inherited, Start
+from .inherited import REPLACED, Inherited
 from .reload import Watched
 from .run import SHUTTING_DOWN, cannot_listen, say_where
+from .slots import NO_LINE, Slot, Worker
 
 __all__ = ["Supervisor", "supervise"]
 
 log = logging.getLogger("ezflow.server")
 
-# One that has served for so long is not about to die again.
-STEADY_S = 60.0
-# The pause before the second one in a row that did not: it doubles with each, up to the longest.
-PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 # What a worker may take to leave beyond its grace: it has modules to release, and traces to send.
 LEAVE_S = 30.0
 
@@ -52,46 +48,6 @@ def supervise(settings: Settings, reload: Sequence[Path] = ()) -> int:
         raise SettingsError("workers hand sockets on to one another, which this system cannot: serve by one process.")
     command = [sys.executable, *sys.orig_argv[1:]]
     return trio.run(Supervisor(command, settings, reload).run)
-
-
-@attrs.define(eq=False)
-class Worker:
-    """A process that serves, as its supervisor knows it."""
-
-    slot: int
-    process: trio.Process
-    line: trio.SocketStream
-    begun_at: float
-    begun_at_ns: int  # by the clock that dates files
-    start: Start = attrs.field(factory=partial(Start, ready=False))
-    retired: bool = False
-    left: trio.Event = attrs.field(factory=trio.Event)
-
-    @property
-    def exit_code(self) -> int:
-        """As a shell has it."""
-        code = self.process.returncode or 0
-        return 128 - code if code < 0 else code
-
-    @property
-    def how_it_left(self) -> str:
-        code = self.process.returncode or 0
-        if code >= 0:
-            return f"exit code {code}"
-        with suppress(ValueError):
-            return signal.Signals(-code).name
-        return f"signal {-code}"
-
-    async def hear(self) -> None:
-        """Wait until it is ready, or has left."""
-        said = b""
-        with suppress(trio.BrokenResourceError):
-            while b"\n" not in said and (piece := await self.line.receive_some()):
-                said += piece
-        if b"\n" in said:
-            self.start = Start.read(said)
-        if not self.start.ready:
-            await self.left.wait()
 
 
 class Supervisor:
@@ -119,11 +75,11 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal; the exit code. Raises: OSError if an address is taken."""
         with ExitStack() as stack:
-            shared, *own = [stack.enter_context(place) for place in self._bind()]
+            shared, *own = [stack.enter_context(self._bound(port)) for port in self._ports()]
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._slots = [
-                    _Slot(self, number, [shared, *own[number - 1 : number]])
+                    Slot(self, number, [shared, *own[number - 1 : number]])
                     for number in range(1, self._settings.workers + 1)
                 ]
                 await nursery.start(self._heed_signals)
@@ -133,20 +89,17 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         return self._code
 
-    def _bind(self) -> list[socket.socket]:
+    def _ports(self) -> list[int]:
         first, workers = self._settings.worker_port, self._settings.workers
-        ports = [] if first is None else [first + number if first else 0 for number in range(workers)]
-        bound: list[socket.socket] = []
-        with ExitStack() as stack:
-            for port in (self._settings.port, *ports):
-                address = self._settings.at(port)
-                try:
-                    bound += GuardedConfig(address).create_sockets().insecure_sockets
-                except OSError as error:
-                    raise cannot_listen(address, error) from None
-                stack.enter_context(bound[-1])
-            stack.pop_all()
-        return bound
+        own = [] if first is None else [first + number if first else 0 for number in range(workers)]
+        return [self._settings.port, *own]
+
+    def _bound(self, port: int) -> socket.socket:
+        address = self._settings.at(port)
+        try:
+            return GuardedConfig(address).create_sockets().insecure_sockets[0]
+        except OSError as error:
+            raise cannot_listen(address, error) from None
 
     async def _serve(self, shared: socket.socket, own: Sequence[socket.socket]) -> None:
         # The first alone: what is wrong with the flows, or in their file, is wrong for all, and said once.
@@ -178,15 +131,17 @@ class Supervisor:
     async def _spawn(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
         begun_at, begun_at_ns = trio.current_time(), time.time_ns()
         ours, its = socket.socketpair()
-        with its:
+        with its, ExitStack() as on_failure:
+            on_failure.callback(ours.close)
             descriptors = tuple(place.fileno() for place in sockets)
             inherited = Inherited(
                 sockets=descriptors, line=its.fileno(), reports=reports, tells_files=bool(self._reload)
             )
-            line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
             process = await trio.lowlevel.open_process(
                 self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
             )
+            on_failure.pop_all()
+        line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         worker = Worker(slot, process, line, begun_at, begun_at_ns)
         self._alive.add(worker)
         self._nursery.start_soon(self._attend, worker)
@@ -214,8 +169,7 @@ class Supervisor:
         self._nursery.start_soon(self._see_off, worker)
 
     async def _see_off(self, worker: Worker) -> None:
-        worker.retired = True
-        with suppress(trio.BrokenResourceError):
+        with suppress(*NO_LINE):
             await worker.line.send_all(REPLACED)
         await self._left([worker])
 
@@ -232,10 +186,10 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         async with self._spawning:  # whoever comes after sees that all ends
-            workers = [worker for worker in self._alive if not worker.retired]
+            workers = list(self._alive)
         for worker in workers:
             worker.process.terminate()
-        await self._left([*workers, *(worker for worker in self._alive if worker.retired)])
+        await self._left(workers)
         # A worker that was told to end before it listened to signals was ended by the system.
         if any(worker.process.returncode not in (0, -signal.SIGTERM) for worker in workers):
             self._code = self._code or 1
@@ -268,67 +222,6 @@ class Supervisor:
                     signal.raise_signal(signum)
                 self._say(SHUTTING_DOWN)
                 self._ending.set()
-
-
-class _Slot:
-    """The place of a worker, which has one after the other."""
-
-    worker: Worker
-
-    def __init__(self, supervisor: Supervisor, number: int, sockets: Sequence[socket.socket]) -> None:
-        self._supervisor = supervisor
-        self._number = number
-        self._sockets = sockets
-        self._starting = trio.Lock()
-        self._wanted = trio.Event()
-
-    async def _start(self, *, reports: bool = False) -> Worker:
-        return await self._supervisor.start(self._number, self._sockets, reports=reports)
-
-    async def open(self, *, reports: bool = False) -> None:
-        """Start the first one. If it does not start, end all."""
-        self.worker = await self._start(reports=reports)
-        if not self.worker.start.ready:
-            self._supervisor.fail(self.worker.exit_code)
-
-    async def keep(self) -> None:
-        """Replace each that leaves."""
-        short_lived = 0
-        while True:
-            worker = self.worker
-            await worker.left.wait()
-            async with self._starting:
-                if self._supervisor.ending:
-                    return
-                if self.worker is not worker:
-                    continue  # it was replaced
-                is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
-                short_lived = 0 if is_steady else short_lived + 1
-                pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
-                log.error(
-                    "worker %d (process %d) %s: %s; another starts %s",
-                    self._number,
-                    worker.process.pid,
-                    "died" if worker.start.ready else "does not start",
-                    worker.how_it_left,
-                    f"in {pause_s:g} s" if pause_s else "at once",
-                )
-                self._wanted = trio.Event()
-                with trio.move_on_after(pause_s):
-                    await self._wanted.wait()
-                self.worker = await self._start()
-
-    async def renew(self, since: float, *, reports: bool) -> Worker:
-        """Put a worker that was started after `since` in the place of the one there is; if it starts."""
-        self._wanted.set()
-        async with self._starting:
-            if self.worker.begun_at > since:
-                return self.worker  # one had died, and the next read what had changed
-            worker = await self._start(reports=reports)
-            if worker.start.ready:
-                self._supervisor.replace(self.worker)
-                self.worker = worker
-            return worker
 
 
 def _url(place: socket.socket) -> str:
