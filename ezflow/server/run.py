@@ -21,7 +21,7 @@ from ..place import Place, Places
 from ..service import open_flows
 from .app import create_app
 from .config import Settings
-from .guard import GuardedConfig, serve
+from .guard import FIRST_REQUEST_S, GuardedConfig, serve
 from .inherited import Inherited
 from .tracing import traced
 from .watch import Watch
@@ -65,7 +65,7 @@ async def run(
         if stop is None:  # around all of it, so that no signal tears the release of a module apart
             await nursery.start(_signals, life, say)
         if inherited is not None:
-            follow = partial(inherited.follow, replaced=life.replace, forsaken=life.end)
+            follow = partial(inherited.follow, replaced=life.replaced.set, forsaken=life.end)
             nursery.start_soon(follow, life.listening)
         try:
             with life.opening:
@@ -86,7 +86,7 @@ class _Life:
         self.inherited = inherited
         self.opening = trio.CancelScope()
         self.listening = trio.Event()
-        self.is_replaced = False
+        self.replaced = trio.Event()
 
     def end(self) -> None:
         """Leave in order; while modules still open, end that."""
@@ -94,10 +94,16 @@ class _Life:
         if not self.listening.is_set():
             self.opening.cancel()
 
-    def replace(self) -> None:
-        """Leave in order, and new connections to the worker that has taken this one's place."""
-        self.is_replaced = True
-        self.end()
+    async def leaving(self) -> None:
+        """Wait until it ends, or another takes its place."""
+        async with trio.open_nursery() as nursery:
+
+            async def either(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(either, self.stopped)
+            nursery.start_soon(either, self.replaced)
 
 
 async def _serve(
@@ -126,23 +132,28 @@ async def _serve(
                 nursery.start_soon(seen.lag.run)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
-                    async def drained(end: float) -> None:
+                    async def drained() -> None:
+                        end = trio.current_time() + settings.grace_s
                         with trio.move_on_at(end - min(LAST_WORDS_S, settings.grace_s / 2)):
                             await _released(places)
                         for place in places.values():
                             nursery.start_soon(_interrupt, place)
                         with trio.move_on_at(end):
                             await _released(places)
+                        config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
+
+                    async def replaced() -> None:
+                        await trio.sleep(FIRST_REQUEST_S)  # who has come before the other is still served here
+                        life.end()
+                        await drained()
 
                     async def until_no_more_is_accepted() -> None:
-                        await life.stopped.wait()
-                        end = trio.current_time() + settings.grace_s
-                        if life.is_replaced:  # whoever comes now is for the worker that has taken its place
-                            nursery.start_soon(drained, end)
-                            config.graceful_timeout = CLOSING_S + settings.grace_s
+                        await life.leaving()
+                        if life.replaced.is_set():  # whoever comes now is for the worker that has taken its place
+                            config.graceful_timeout = FIRST_REQUEST_S + settings.grace_s + CLOSING_S
+                            nursery.start_soon(replaced)
                         else:
-                            await drained(end)
-                            config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
+                            await drained()
 
                     await serve(app, config, shutdown_trigger=until_no_more_is_accepted, task_status=task_status)
                     nursery.cancel_scope.cancel()
