@@ -100,7 +100,8 @@ async def serve(
     """Serve an ASGI application until `shutdown_trigger` returns, as `hypercorn.trio.serve` does.
 
     Listens before it reports its URLs. Then takes no new connection, closes the idle ones (one that has asked for
-    nothing yet, FIRST_REQUEST_S later), and cancels the others `config.graceful_timeout` later, whatever their clients do. No exception of a connection leaves it.
+    nothing yet, FIRST_REQUEST_S later), and cancels the others `config.graceful_timeout` later, whatever their clients
+    do. No exception of a connection leaves it.
     Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
     options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}

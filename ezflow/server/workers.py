@@ -190,8 +190,9 @@ class Supervisor:
         for worker in workers:
             worker.process.terminate()
         await self._left(workers)
-        # A worker that was told to end before it listened to signals was ended by the system.
-        if any(worker.process.returncode not in (0, -signal.SIGTERM) for worker in workers):
+        # A worker that gets a signal before it listens to them, or after, is ended by the system.
+        in_order = (0, -signal.SIGTERM, -signal.SIGINT)
+        if any(worker.process.returncode not in in_order for worker in workers):
             self._code = self._code or 1
 
     async def _renew_on_changes(self) -> None:

@@ -57,18 +57,20 @@ async def test_a_signal_lets_turns_finish_whoever_else_gets_it(tmp_path):
     async with supervised(tmp_path, *TWO) as server:
         _, first, second = await server.urls(2)
         workers = [await process_at(first), await process_at(second)]
-        async with Client(first, user="ann") as ann, ann.turn(f"wait {tmp_path}/go") as turn:
-            assert await first_process(turn) == workers[0]
-            server.signal(signal.SIGINT)
-            await server.until("Shutting down")
-            for worker in workers:  # as a terminal and systemd signal all of the processes
-                os.kill(worker, signal.SIGINT)
-                os.kill(worker, signal.SIGTERM)
-            await gone(workers[1])
-            (tmp_path / "go").touch()
-            assert [event.reason async for event in turn][-1] == "done"
+        async with Client(first, user="ann") as ann, Client(second, user="bob") as bob:
+            async with ann.turn(f"wait {tmp_path}/go") as of_ann, bob.turn(f"wait {tmp_path}/go") as of_bob:
+                assert [await first_process(turn) for turn in (of_ann, of_bob)] == workers
+                server.signal(signal.SIGINT)
+                await server.until("Shutting down")
+                for worker in workers:  # as a terminal and systemd signal all of the processes
+                    os.kill(worker, signal.SIGINT)
+                    os.kill(worker, signal.SIGTERM)
+                (tmp_path / "go").touch()
+                for turn in (of_ann, of_bob):
+                    assert [event.reason async for event in turn][-1] == "done"
         assert await server.ended() == 0
-        await gone(workers[0])
+        for worker in workers:
+            await gone(worker)
         assert server.said.count("Shutting down") == 1
         assert "died" not in server.said
 
