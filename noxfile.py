@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ["ezflow", "stdlib_modules", "examples", "tests", "docs/conf.py", "noxfile.py"]
+CODE = ["ezflow", "stdlib_modules", "deploy", "examples", "tests", "docs/conf.py", "noxfile.py"]
 
 
 def check_style(session: nox.Session) -> None:
@@ -55,10 +57,26 @@ def serve(session: nox.Session) -> None:
 
 
 @nox.session
+def build(session: nox.Session) -> None:
+    """The sdist and the wheel in dist/, and what an index would say of them."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", "dist/ezflow_trio-*")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What an item, a turn, an interruption and an idle session cost, beside hand-written code in the same run."""
     session.install("-e", ".[http,bench]")
     session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Half an hour of mixed load with faults: nothing may grow; `nox -s soak -- --minutes 5`. See .artifacts/soak."""
+    session.install("-e", ".[http,observe]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
 
 
 @nox.session

@@ -1,7 +1,8 @@
 """The command line: `ezflow serve | check | graph | talk | top | config | modules | new | models`.
 
-Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, or something failed; 2 the command line is wrong.
-A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for SIGTERM.
+Exit codes: 0 done (`serve`: after a signal); 1 the flow has faults, something failed, or did not leave after a signal;
+2 the command line is wrong. A second signal ends `serve` as the system does: a shell shows 130 for SIGINT, 143 for
+SIGTERM.
 """
 
 from __future__ import annotations

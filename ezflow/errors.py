@@ -129,18 +129,21 @@ class RouteError(EzflowError, LookupError):
 
 
 class MissingDependency(EzflowError, ImportError):
-    """The package that a preset stands on is not installed."""
+    """The package that a preset stands on is not installed; or it is, and cannot be loaded: `broken` says why."""
 
     expected = True
 
-    def __init__(self, module: str, distribution: str, extra: str) -> None:
+    def __init__(self, module: str, distribution: str, extra: str, broken: str | None = None) -> None:
         super().__init__(
-            f"{module} needs {distribution}, which is not installed: "
+            f"{module} needs {distribution}, which is installed, but cannot be loaded: {broken}"
+            if broken is not None
+            else f"{module} needs {distribution}, which is not installed: "
             f'pip install "ezflow-trio[{extra}]", or pip install -e ".[{extra}]" in a checkout.'
         )
         self.module = module
         self.distribution = distribution
         self.extra = extra
+        self.broken = broken
 
 
 class NotOpenError(EzflowError, AttributeError):

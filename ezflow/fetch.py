@@ -26,7 +26,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Means", "Piece", "SourceFailed", "Url", "Wheels", "size_of"]
+__all__ = ["Means", "Piece", "SourceFailed", "Url", "Wheels", "disk_full", "size_of"]
 
 _CHUNK_BYTES = 1 << 20
 _READ_TIMEOUT_S = 30.0
@@ -71,7 +71,7 @@ class Url:
             try:
                 self._once(opener, part, held, size, means)
             except (OSError, http.client.HTTPException) as error:
-                if _disk_full(error):
+                if disk_full(error):
                     raise
                 why = _reason(error)
             if size_of(part) <= held:
@@ -233,7 +233,8 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def _disk_full(error: BaseException) -> bool:
+def disk_full(error: BaseException) -> bool:
+    """Is it that there is no room, or no more for this user?"""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

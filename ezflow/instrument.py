@@ -33,7 +33,11 @@ class Instrument:
 
     def turn_started(self, turn: Any) -> None: ...
 
-    def turn_ended(self, turn: Any, reason: str) -> None: ...
+    def turn_ended(self, turn: Any, reason: str) -> None:
+        """The stages of a turn have left."""
+
+    def turn_told(self, turn: Any, reason: str) -> None:
+        """Its client has been told how a turn ended, or has left it: what it has not heard makes it `interrupted`."""
 
     def interrupting(self, turn: Any, run: int) -> None:
         """A run (0: the turn's own) is to end: a client asked for it or left, or something newer came."""

@@ -122,14 +122,16 @@ class Module(Flow[In, Out]):
 
     @contextmanager
     def needs(self, distribution: str, *, extra: str) -> Generator[None, None, None]:
-        """Import a preset's dependency under it: an ImportError says which package to install.
+        """Import a preset's dependency under it: an ImportError says which package to install, or why it does not load.
 
         `with self.needs("hibari-tts", extra="speech"): from hibari import Hibari`
         """
         try:
             yield
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise MissingDependency(type(self).__name__, distribution, extra) from error
+        except ImportError as error:  # a library of the system is missing, or it was made for another machine
+            raise MissingDependency(type(self).__name__, distribution, extra, str(error)) from error
 
     def __getattr__(self, field: str) -> Any:
         if any(known.name == field and RESOURCE in known.metadata for known in fields_of(type(self))):

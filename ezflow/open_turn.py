@@ -124,7 +124,9 @@ class OpenTurn:
         self._inbox = _Feed(self._take if inbox is None else inbox)
         self._scope = trio.CancelScope()
         self._closing = False
+        self._is_told = False
         self._left = trio.Event()
+        self._stuck = False
         self._is_fed = inbox is None
         self._input_ended = not self._is_fed
         self._end: Note | None = None
@@ -217,6 +219,7 @@ class OpenTurn:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
             await self._left.wait()
         if not self._left.is_set():
+            self._stuck = True
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
@@ -232,7 +235,7 @@ class OpenTurn:
             if self._state.ear.untaken(root):
                 self._end.reason = "interrupted"
             self._state.ear.drop(root)
-            self._state.close_runs(cut=self._end.reason != "done")
+            self._told(self._state, self._end)
 
     @property
     def state(self) -> TurnState | None:
@@ -248,6 +251,11 @@ class OpenTurn:
     def is_ending(self) -> bool:
         """Has it been told to end, by whomever, or by its deadline?"""
         return self._scope.cancel_called
+
+    @property
+    def is_stuck(self) -> bool:
+        """Has it been told to end for longer than its stages may take to leave?"""
+        return self._stuck and not self._left.is_set()
 
     @property
     def over(self) -> bool:
@@ -285,10 +293,19 @@ class OpenTurn:
 
     def _taken(self, state: TurnState, event: Event) -> Event:
         self._stir()
-        if event.type == "turn.ended":
+        if event.type == "turn.ended" and self._end is not None:
             self.finished = True
-            state.close_runs(cut=event.reason != "done")
+            self._told(state, self._end)
         return event
+
+    def _told(self, state: TurnState, end: Note) -> None:
+        """The client has been told how the turn ended, or has nothing else to be told any more."""
+        assert end.reason is not None  # as every end has one
+        state.close_runs(cut=end.reason != "done")
+        if not self._is_told:
+            self._is_told = True
+            for instrument in self._instruments:
+                instrument.turn_told(state, end.reason)
 
     async def __aenter__(self) -> Self:
         await self._begun()

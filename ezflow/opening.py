@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ from .modules import FunctionModule, Module
 __all__ = ["opened"]
 
 log = logging.getLogger("ezflow")
+
+# How long modules may open until it is said which do; then twice as long, and so on.
+PATIENCE_S = 10.0
 
 
 @asynccontextmanager
@@ -38,7 +41,7 @@ async def opened(
         for holder in holders:
             nursery.start_soon(holder.hold, news)
         try:
-            await news.all_ready_or_one_failed()
+            await _ready(news, holders)
             if not news.failures:
                 yield copies
         except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
@@ -58,6 +61,18 @@ async def opened(
         raise news.failure()
 
 
+async def _ready(news: _News, holders: Sequence[_Holder]) -> None:
+    """Wait until all are open or one has failed, and say now and then whom for."""
+    began, patience_s = trio.current_time(), PATIENCE_S
+    while not news.event.is_set():
+        with trio.move_on_at(began + patience_s):
+            await news.event.wait()
+            return
+        names = ", ".join(holder.name for holder in holders if not holder.is_open)
+        log.warning("%s: not open after %g s, still waiting", names, patience_s)
+        patience_s *= 2
+
+
 def _copy(module: Module[Any, Any]) -> Module[Any, Any]:
     if isinstance(module, FunctionModule):
         return module
@@ -71,18 +86,15 @@ class _News:
     def __init__(self, expected: int, body: trio.CancelScope) -> None:
         self._waiting = expected
         self._body = body
-        self._event = trio.Event()
+        self.event = trio.Event()  # all are ready, or one has failed
         self.failures: list[ModuleOpenError] = []
         if not expected:
-            self._event.set()
-
-    async def all_ready_or_one_failed(self) -> None:
-        await self._event.wait()
+            self.event.set()
 
     def ready(self) -> None:
         self._waiting -= 1
         if not self._waiting:
-            self._event.set()
+            self.event.set()
 
     def failure(self) -> ModuleOpenError:
         """All failures as one."""
@@ -92,7 +104,7 @@ class _News:
 
     def failed(self, failure: ModuleOpenError) -> None:
         self.failures.append(failure)
-        self._event.set()
+        self.event.set()
         if failure.when == "failed while open":
             self._body.cancel()  # what runs on this module cannot go on
 
@@ -102,10 +114,11 @@ class _Holder:
 
     def __init__(self, module: Module[Any, Any]) -> None:
         self._module = module
+        self.name = type(module).__name__
         self._scope = trio.CancelScope()
         self._release = trio.Event()
         self._done = trio.Event()
-        self._open = False
+        self.is_open = False
 
     async def hold(self, news: _News) -> None:
         try:
@@ -113,14 +126,14 @@ class _Holder:
                 async with self._module.lifespan():
                     # From here on only `leave` ends it, so that the order of release holds under cancellation.
                     self._scope.shield = True
-                    self._open = True
+                    self.is_open = True
                     news.ready()
                     await self._release.wait()
         except Exception as error:  # noqa: BLE001  (it is logged, and goes on as a ModuleOpenError)
             when = "could not open"
-            if self._open:
+            if self.is_open:
                 when = "could not close" if self._release.is_set() else "failed while open"
-            failure = ModuleOpenError(type(self._module).__name__, error, when)
+            failure = ModuleOpenError(self.name, error, when)
             failed(log, error, "%s %s", failure.module, when)
             news.failed(failure)
         finally:
@@ -133,11 +146,11 @@ class _Holder:
 
     async def leave(self, within_s: float) -> None:
         self._release.set()
-        if not self._open:
+        if not self.is_open:
             self._scope.cancel()
         with trio.move_on_after(within_s):
             await self._done.wait()
             return
-        log.error("%s was not released within %g s: cancelling it", type(self._module).__name__, within_s)
+        log.error("%s was not released within %g s: cancelling it", self.name, within_s)
         self._scope.cancel()
         await self._done.wait()

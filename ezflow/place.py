@@ -157,7 +157,7 @@ class Place:
             self._end()
 
     def leave(self) -> None:
-        """Nobody holds it, and its room is needed: end it now."""
+        """Its room is needed, or it is stuck: end it as soon as nobody holds it."""
         self._unwanted = True
         self._wake()
 
@@ -208,6 +208,9 @@ class Places(Mapping[str, Place]):
     async def lease(self, user: str) -> AsyncGenerator[Place, None]:
         """Hold the user's place, made when there is none. Raises: SessionsFull when all are held; SessionBusy."""
         place = self._places.get(user)
+        if place is not None and place.turn is not None and place.turn.is_stuck:
+            self._end(place)  # its user need not wait for a stage that may never leave
+            place = None
         if place is None:
             if len(self) >= self._limits.max_sessions:
                 self._make_room()
@@ -221,9 +224,11 @@ class Places(Mapping[str, Place]):
         idle = [place for place in self.values() if not place.leases]
         if not idle:
             raise SessionsFull(self._limits.max_sessions)
-        oldest = min(idle, key=lambda place: place.left_at)
-        self._forget(oldest)
-        oldest.leave()
+        self._end(min(idle, key=lambda place: place.left_at))
+
+    def _end(self, place: Place) -> None:
+        self._forget(place)
+        place.leave()
 
     def _forget(self, place: Place) -> None:
         if self._places.get(place.user) is place:

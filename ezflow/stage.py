@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -57,9 +57,15 @@ class Stage(Flow[Any, Any]):
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
         here = context.here.set(view)
+        task = trio.lowlevel.current_task()
+        nurseries = len(task.child_nurseries)
         state.enter(view)
         try:
-            await self.module.run(take, give, view)
+            try:
+                await self.module.run(take, give, view)
+            finally:
+                if len(task.child_nurseries) > nurseries:
+                    await _end_left_open(task.child_nurseries[nurseries:])
             view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
@@ -85,6 +91,29 @@ class Stage(Flow[Any, Any]):
             raise StageError(self.name, errors) from group
         if leaves:
             raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
+
+
+async def _end_left_open(nurseries: Sequence[trio.Nursery]) -> None:
+    """End the nurseries that a module has entered by hand and not left, and what runs in them.
+
+    Trio would notice only at the end of the task, and end all users' turns for it. Raises: BaseExceptionGroup.
+    """
+    names, errors = [], list[BaseException]()
+    for nursery in reversed(nurseries):
+        names += [repr(task.name) for task in nursery.child_tasks]
+        nursery.cancel_scope.cancel()
+        # Who has a nursery has no way to leave it; only the manager that made it does, and that is lost.
+        manager: Any = trio.open_nursery()
+        manager._nursery, manager._scope = nursery, nursery.cancel_scope
+        try:
+            await manager.__aexit__(None, None, None)
+        except BaseException as error:  # noqa: BLE001  (it is raised below, with what it belongs to)
+            errors += [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
+    fault = RuntimeError(
+        f"it has left a nursery open, in which there ran: {', '.join(names) or 'nothing'}. "
+        "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
+    )
+    raise BaseExceptionGroup("a nursery was left open", [fault, *errors])
 
 
 class _StageOutbox:

@@ -215,7 +215,8 @@ class TurnState:
         for instrument in self.instruments:
             instrument.interrupting(self, run.number)
         run.scope.cancel()
-        await run.left.wait()
+        if not run.left.is_set():  # else whoever asks may not be cancelled before it has been said
+            await run.left.wait()
         for instrument in self.instruments:
             instrument.interrupted(self, run.number)
         if not run.over:

@@ -6,7 +6,6 @@ is, whose it is and where it comes from. Synchronous: for a worker thread or a c
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 import attrs
 
 from .errors import EzflowError
-from .fetch import Means, Piece, SourceFailed, Url, Wheels, size_of
+from .fetch import Means, Piece, SourceFailed, Url, Wheels, disk_full, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +43,8 @@ __all__ = [
     "require",
 ]
 
+# What lies beside a file: its licence and its provenance, rounded up.
+BESIDE_BYTES = 100_000
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m"
 
 if sys.platform == "win32":
@@ -204,7 +205,13 @@ def pull(
         else:
             source = _fetch(weights, part, means)
             part.replace(path)
-        _record(weights, source)
+        try:
+            _record(weights, source)
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            # The file itself is whole: the next pull verifies it, and has only this to write.
+            raise DiskFull(path.parent, shutil.disk_usage(path.parent).free, BESIDE_BYTES) from error
     return Pulled(path, source, fetched=True)
 
 
@@ -251,7 +258,7 @@ def _fetch(weights: Weights, part: Path, means: Means) -> str:
             reasons.append((str(source), str(failure)))
             continue
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_full(error):
                 # A full disk harms other programs: what had come is given back.
                 part.unlink(missing_ok=True)
                 free = shutil.disk_usage(part.parent).free

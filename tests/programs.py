@@ -57,10 +57,11 @@ def serving(name: str, **environment: str) -> Iterator[str]:
 
 
 @contextmanager
-def listening(command: list[str], **environment: str) -> Iterator[str]:
+def listening(command: list[str], *, cwd: Path | None = None, **environment: str) -> Iterator[str]:
     """The URL that a program says it listens on; at the end it is told to stop, which it must do in order."""
     env = os.environ | environment
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as server:
+    to_read: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+    with subprocess.Popen(command, cwd=cwd, env=env, **to_read) as server:
         assert server.stdout is not None
         said = []
         for line in server.stdout:

@@ -162,6 +162,40 @@ def test_serve_prints_its_report_and_url_answers_and_ends_on_a_signal(target, ho
             server.kill()
 
 
+SLOW_TO_ANSWER = """
+import trio
+
+@module
+class Slow(Module[str, str]):
+    async def process(self, text: str, turn: Turn) -> str:
+        await turn.reply("taken")
+        await trio.sleep(0.5)
+        return text
+
+slow = Slow()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_server_whose_words_nobody_reads_any_more_still_ends_in_order(target):
+    target.write_text(FLOW + SLOW_TO_ANSWER)
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:slow", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stderr is not None
+            url = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+            server.stdout.close()
+            with urllib.request.urlopen(f"{url}/turns", b'{"user": "ann", "input": "hello"}', timeout=10) as response:
+                assert b"turn.started" in response.readline()
+                server.terminate()
+                assert b'"reason":"done"' in response.read()
+            assert server.wait(10) == 0
+            assert server.stderr.read() == ""
+        finally:
+            server.kill()
+
+
 def test_serve_takes_the_names_and_origins_that_may_use_it(target):
     command = [sys.executable, "-m", "ezflow", "serve", f"{target}:flow", "--port", "0"]
     command += ["--allow-host", "box.lan", "--allow-origin", "http://page.example"]

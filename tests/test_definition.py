@@ -729,7 +729,13 @@ async def test_an_open_module_has_its_resource_and_the_original_does_not(autojum
 def test_a_missing_package_says_which_to_install():
     with pytest.raises(ezflow.MissingDependency, match=r'pip install "ezflow-trio\[speech\]", or pip install -e'):
         with Fetching().needs("hibari-tts", extra="speech"):
-            raise ImportError("no hibari")
+            raise ModuleNotFoundError("no hibari")
+
+
+def test_a_dependency_that_is_there_but_does_not_load_is_not_called_missing():
+    with pytest.raises(ezflow.MissingDependency, match=r"is installed, but cannot be loaded: libgomp\.so\.1: no such"):
+        with Fetching().needs("xllamacpp", extra="embedded"):
+            raise ImportError("libgomp.so.1: no such file")
 
 
 def test_optional_values_may_have_any_default_that_is_a_value():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
@@ -86,21 +86,9 @@ class OverWebSocket:
     async def _converse(
         self, nursery: trio.Nursery, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], to: Reception
     ) -> None:
-        from trio_websocket import wrap_client_stream
-
         try:
             with trio.fail_after(self.connect_s):
-                socket = await wrap_client_stream(
-                    nursery,
-                    stream,
-                    self.address.netloc,
-                    f"{self.address.path}{naming('/ws', self.user)}",
-                    subprotocols=["ezflow.v1"],
-                    extra_headers=[(name.encode(), value.encode()) for name, value in self.headers.items()],
-                    message_queue_size=AHEAD,
-                    max_message_size=self.limit,
-                    receive_buffer_size=RECEIVE_BYTES,
-                )
+                socket = await self._shaken(nursery, stream)
                 ready = self._record(await socket.get_message())
         except trio.TooSlowError:
             raise ConnectFailed(self.address.url, f"no WebSocket within {self.connect_s:g} s") from None
@@ -110,6 +98,26 @@ class OverWebSocket:
             await self._read(nursery, socket, ready, to)
         with trio.move_on_after(LAST_WORDS_S):
             await socket.aclose()
+
+    async def _shaken(
+        self, nursery: trio.Nursery, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+    ) -> WebSocketConnection:
+        from trio_websocket import wrap_client_stream
+
+        reader = _Reader(nursery)
+        with reader.lasts:
+            return await wrap_client_stream(
+                cast("trio.Nursery", reader),
+                stream,
+                self.address.netloc,
+                f"{self.address.path}{naming('/ws', self.user)}",
+                subprotocols=["ezflow.v1"],
+                extra_headers=[(name.encode(), value.encode()) for name, value in self.headers.items()],
+                message_queue_size=AHEAD,
+                max_message_size=self.limit,
+                receive_buffer_size=RECEIVE_BYTES,
+            )
+        raise ConnectFailed(self.address.url, "the connection broke off before it was a WebSocket")
 
     async def _read(
         self, nursery: trio.Nursery, socket: WebSocketConnection, ready: Mapping[str, Any], to: Reception
@@ -170,6 +178,26 @@ class OverWebSocket:
         if isinstance(error, LocalProtocolError | RemoteProtocolError | h11.ProtocolError):
             return ProtocolError(f"the server does not speak the WebSocket protocol: {error}.")
         return error
+
+
+class _Reader:
+    """The nursery in which trio-websocket starts its reader; `lasts` is cancelled when that ends.
+
+    trio-websocket 0.12.2 waits for ever for the handshake of a connection that has ended.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.lasts = trio.CancelScope()
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await read()
+        finally:
+            self.lasts.cancel()
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

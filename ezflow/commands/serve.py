@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+# What threads may take to end, when nothing else of a server is left.
+THREADS_S = 5.0
+
 
 def add(commands: Subparsers) -> None:
     serve = commands.add_parser("serve", help="serve a file's flows over HTTP")
@@ -38,6 +41,7 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
     from ..rendering import rendered
     from ..server import serve_as
+    from ..server.ending import end_of_threads
     from ..server.secrets import secrets_of
     from ..server.sources import configured
 
@@ -50,6 +54,9 @@ def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
 
             return supervise(settings, [file_of(options.target), Path(file.file)] if options.reload else [])
         with flows_of(options, file) as (flows, _):
-            # It renders the log itself, since it knows the secrets of the flows.
-            serve_as(flows, settings, arguments["tokens"], inherited)
+            try:
+                # It renders the log itself, since it knows the secrets of the flows.
+                serve_as(flows, settings, arguments["tokens"], inherited)
+            finally:
+                end_of_threads(THREADS_S)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -17,7 +18,7 @@ from ..modules import Module
 from ..stage import Stage
 from ..turn import Turn
 
-__all__ = ["Spot", "line_of", "module_in", "spot_in", "stack_of", "task_in", "waits_in"]
+__all__ = ["Spot", "line_of", "module_in", "running_in", "spot_in", "stack_of", "waits_in"]
 
 # Of its variables `self`, `view` and `inbox` are read.
 RUN = Stage.run.__code__
@@ -74,8 +75,10 @@ def stack_of(frames: Sequence[FrameType]) -> str:
     return "".join(traceback.StackSummary.from_list(lines).format())
 
 
-def task_in(frames: Sequence[FrameType]) -> Sequence[FrameType]:
-    """Of the frames of trio's thread, the outermost first, those of the task that runs; none if none does."""
+def running_in(thread: int | None) -> Sequence[FrameType]:
+    """The frames of the task that runs in trio's thread, the outermost first; none if none does."""
+    innermost = sys._current_frames().get(thread or 0)
+    frames = [frame for frame, _ in traceback.walk_stack(innermost)][::-1] if innermost is not None else []
     for number, frame in enumerate(frames):
         if frame.f_code.co_name == "unrolled_run":
             return frames[number + 1 :]

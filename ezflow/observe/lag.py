@@ -7,9 +7,7 @@ user. Such work belongs under `@module(blocking=True)`, or into `trio.to_thread`
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -18,7 +16,7 @@ from types import FrameType
 
 import trio
 
-from .frames import Spot, line_of, module_in, spot_in, stack_of, task_in
+from .frames import Spot, line_of, module_in, running_in, spot_in, stack_of
 from .histogram import Histogram
 
 __all__ = ["Lag"]
@@ -104,14 +102,14 @@ class Lag:
                 return
             if self._beat_at != beat_at or beat_at == named:
                 continue
-            before = _mark(_task(loop))
+            before = _mark(running_in(loop))
             due = beat_at + BEAT_S + self.block_s
             if stop.wait(max(0.0, due - monotonic())):
                 return
             if self._beat_at == beat_at:
                 named = beat_at
                 try:
-                    self._look(_task(loop), before, beat_at, monotonic() - due)
+                    self._look(running_in(loop), before, beat_at, monotonic() - due)
                 except Exception:  # whatever stands in a frame: the next that blocks is to be named all the same
                     log.exception("the watchdog could not tell what holds up the event loop")
 
@@ -146,12 +144,6 @@ class Lag:
 def _named(spot: Spot) -> str:
     flow = f" of {spot.view.flow}" if spot.view.flow else ""
     return f"stage {spot.stage.name}{flow} ({type(spot.stage.module).__name__})"
-
-
-def _task(thread: int) -> Sequence[FrameType]:
-    """The frames of the task that runs in trio's thread."""
-    frame = sys._current_frames().get(thread)
-    return () if frame is None else task_in([inner for inner, _ in traceback.walk_stack(frame)][::-1])
 
 
 def _mark(task: Sequence[FrameType]) -> object:

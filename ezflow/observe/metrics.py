@@ -74,7 +74,7 @@ class Metrics(Collector):
 
     def _flows(self) -> Iterator[Metric]:
         running = Gauge("ezflow_turns_running", "Turns that run.", labels=FLOW)
-        turns = Counted("ezflow_turns", "Turns that have ended, by how.", labels=(*FLOW, "result"))
+        turns = Counted("ezflow_turns", "Turns that ended, by what clients were told.", labels=(*FLOW, "result"))
         durations, silences = [], []
         for name, flow in self.observer.flows.items():
             label = name or UNNAMED

@@ -150,10 +150,12 @@ class Observer(Instrument):
     def turn_ended(self, turn: TurnState, reason: str) -> None:
         flow = self.flows[turn.flow]
         flow.running -= 1
-        flow.results[reason] += 1
         flow.duration.add(self.now() - self._turns.pop(turn))
         self.interrupted(turn, 0)
         self._asked.pop(turn, None)
+
+    def turn_told(self, turn: TurnState, reason: str) -> None:
+        self.flows[turn.flow].results[reason] += 1
 
     def interrupting(self, turn: TurnState, run: int) -> None:
         self._asked.setdefault(turn, {}).setdefault(run, self.now())

@@ -20,6 +20,8 @@ from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError,
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
+from ..channels import breathe
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -96,7 +98,8 @@ class WebSocket(WSStream):
 
     async def _handle_events(self) -> None:
         assert self.app_put is not None
-        for event in self.connection.events():
+        for count, event in enumerate(self.connection.events(), 1):
+            await breathe(count)  # what is read at once may be ten thousand frames of a byte
             if isinstance(event, Message):
                 try:
                     self.buffer.extend(event)

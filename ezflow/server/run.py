@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,18 +18,24 @@ import trio
 
 from ..errors import MissingDependency, SettingsError, StageStuck, flat
 from ..flow import Flow
+from ..memory import PATIENCE_S
+from ..modules import Module
 from ..observe.lag import Lag
 from ..observe.observer import Observer
 from ..place import Place, Places
 from ..service import open_flows
+from .accepting import told_sparingly
 from .app import create_app
 from .config import Settings
+from .ending import Ending
 from .guard import FIRST_REQUEST_S, GuardedConfig, serve
 from .inherited import Inherited
-from .tracing import traced
+from .tracing import ENDS_S, traced, wanted
 from .watch import Watch
 
-__all__ = ["SHUTTING_DOWN", "cannot_listen", "run", "say_where"]
+__all__ = ["SHUTTING_DOWN", "aloud", "cannot_listen", "run", "say_where"]
+
+log = logging.getLogger("ezflow.server")
 
 # A flow's name is a part of its URLs.
 FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -39,11 +48,23 @@ SHUTTING_DOWN = "Shutting down: running turns may finish (a second signal stops 
 GARBAGE = 10_000
 
 
+def aloud(line: str) -> None:
+    """Say it on standard output. Where that is gone or full, the server goes on without."""
+    try:
+        print(line, flush=True)  # noqa: T201  (this is what a server says to who started it)
+    except OSError as error:
+        log.warning("what the server says is heard by nobody from here on: %s", error)
+        # Python has kept what it could not write, would try again at its end, and make that the exit code.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 async def run(
     flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
     settings: Settings,
     *,
-    say: Callable[[str], None] = partial(print, flush=True),
+    say: Callable[[str], None] = aloud,
     stop: trio.Event | None = None,
     inherited: Inherited | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
@@ -63,9 +84,10 @@ async def run(
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         if stop is None:  # around all of it, so that no signal tears the release of a module apart
-            await nursery.start(_signals, life, say)
+            ending = Ending(_leaves_within_s(named, settings), say, is_worker=inherited is not None)
+            await nursery.start(_signals, ending, life, say)
         if inherited is not None:
-            follow = partial(inherited.follow, replaced=life.replaced.set, forsaken=life.end)
+            follow = partial(inherited.follow, replaced=life.replaced.set, forsaken=life.end_by_signal)
             nursery.start_soon(follow, life.listening)
         try:
             with life.opening:
@@ -93,6 +115,10 @@ class _Life:
         self.stopped.set()
         if not self.listening.is_set():
             self.opening.cancel()
+
+    def end_by_signal(self) -> None:
+        """The same, and in the time that a signal leaves."""
+        signal.raise_signal(signal.SIGTERM)
 
     async def leaving(self) -> None:
         """Wait until it ends, or another takes its place."""
@@ -144,7 +170,7 @@ async def _serve(
 
                     async def replaced() -> None:
                         await trio.sleep(FIRST_REQUEST_S)  # who has come before the other is still served here
-                        life.end()
+                        life.end_by_signal()
                         await drained()
 
                     async def until_no_more_is_accepted() -> None:
@@ -155,7 +181,8 @@ async def _serve(
                         else:
                             await drained()
 
-                    await serve(app, config, shutdown_trigger=until_no_more_is_accepted, task_status=task_status)
+                    with told_sparingly():
+                        await serve(app, config, shutdown_trigger=until_no_more_is_accepted, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
@@ -187,11 +214,12 @@ def cannot_listen(address: str, why: OSError) -> OSError:
 def _spare_collector() -> None:
     """Leave the program itself out of garbage collection, and look for garbage less often.
 
-    A full collection over all that was imported and opened takes some 30 ms, in which every turn stands still.
+    A full collection over all that was imported and opened takes some 30 ms, in which every turn stands still. What
+    is left is small, and is looked through whole often enough that the garbage of thousands of turns does not gather.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 10, 10)
+    gc.set_threshold(GARBAGE, 10, 3)
 
 
 def _watch(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> Watch:
@@ -217,21 +245,21 @@ async def _interrupt(place: Place) -> None:
         await place.interrupt()
 
 
-async def _signals(
-    life: _Life, say: Callable[[str], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def _signals(ending: Ending, life: _Life, say: Callable[[str], None], task_status: trio.TaskStatus[None]) -> None:
+    with ending.heeded():
         task_status.started()
-        async for signum in signals:
-            if life.inherited is not None:
-                # It may get the same signal twice, from its supervisor and from who signals all processes of a
-                # terminal or a service: it is the supervisor that knows when there is no more patience.
-                life.end()
-                continue
-            if life.stopped.is_set():
-                # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
-                say("Stopped at once")
-                signal.signal(signum, signal.SIG_DFL)
-                signal.raise_signal(signum)
+        await ending.asked.wait()
+        if life.inherited is None:
             say(SHUTTING_DOWN)
-            life.end()
+        life.end()
+        await trio.sleep_forever()  # until all have left
+
+
+def _leaves_within_s(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> float:
+    """How long after a signal all has left that keeps to its time: turns, stages, one module after the other, what
+    was said, traces.
+    """
+    modules = {stage.module for flow in flows.values() for stage in flow.stages}
+    held = [module for module in modules if type(module).lifespan is not Module.lifespan]
+    last_s = (PATIENCE_S if settings.store is not None else 0.0) + (ENDS_S if wanted(settings) else 0.0)
+    return settings.grace_s + (1 + len(held)) * (settings.cleanup_s + 1) + last_s

@@ -21,24 +21,26 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-__all__ = ["traced"]
+__all__ = ["ENDS_S", "traced", "wanted"]
 
 log = logging.getLogger("ezflow.server")
 
 # How long one attempt to send may take; and how long, at the end, there may be attempts.
 EXPORT_S = 3.0
 FLUSH_S = 3.0
+# How long the end of it may take in all.
+ENDS_S = FLUSH_S + EXPORT_S + 1.0
 
 
 @asynccontextmanager
 async def traced(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> AsyncGenerator[Settings, None]:
     """The settings, with an instrument that sends traces, if they or the environment want them.
 
-    Spans are sent by a thread of its own, in batches, from a bounded queue. It ends with the block, within EXPORT_S +
-    FLUSH_S and a second: what could not be sent until then is lost, and logged.
+    Spans are sent by a thread of its own, in batches, from a bounded queue. It ends with the block, within ENDS_S:
+    what could not be sent until then is lost, and logged.
     Raises: MissingDependency if the settings want traces and OpenTelemetry is not installed.
     """
-    made = _made(flows, settings) if _wanted(settings) else None
+    made = _made(flows, settings) if wanted(settings) else None
     if made is None:
         yield settings
         return
@@ -68,7 +70,7 @@ def _made(
     return provider, exporter, traces
 
 
-def _wanted(settings: Settings, environment: Mapping[str, str] = os.environ) -> bool:
+def wanted(settings: Settings, environment: Mapping[str, str] = os.environ) -> bool:
     if settings.traces is not None:
         return settings.traces != "off"
     off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -114,7 +116,7 @@ async def _end(provider: TracerProvider, exporter: SpanExporter) -> None:
             exporter.shutdown()  # no attempt begins any more
 
         nursery.start_soon(give_up)
-        with trio.move_on_after(FLUSH_S + EXPORT_S + 1) as patience:
+        with trio.move_on_after(ENDS_S) as patience:
             await trio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
         if patience.cancelled_caught:
             log.warning("the collector of traces neither takes nor refuses them: its thread is left")

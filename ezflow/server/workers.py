@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -26,15 +25,16 @@ from .config import Settings
 from .guard import GuardedConfig
 from .inherited import REPLACED, Inherited
 from .reload import Watched
-from .run import SHUTTING_DOWN, cannot_listen, say_where
+from .run import SHUTTING_DOWN, aloud, cannot_listen, say_where
 from .slots import NO_LINE, Slot, Worker
 
 __all__ = ["Supervisor", "supervise"]
 
 log = logging.getLogger("ezflow.server")
 
-# What a worker may take to leave beyond its grace: it has modules to release, and traces to send.
-LEAVE_S = 30.0
+# What a worker may take to leave beyond its grace. It ends itself before, however many modules it has to release,
+# unless it gets no turn to do so.
+LEAVE_S = 120.0
 
 
 def supervise(settings: Settings, reload: Sequence[Path] = ()) -> int:
@@ -59,7 +59,7 @@ class Supervisor:
         settings: Settings,
         reload: Sequence[Path] = (),
         *,
-        say: Callable[[str], None] = partial(print, flush=True),
+        say: Callable[[str], None] = aloud,
         leave_s: float = LEAVE_S,
     ) -> None:
         self._command = command

@@ -67,6 +67,7 @@ class LiveTalking(Module[str, str]):
     total_s: float | None = attrs.field(default=None, kw_only=True, validator=optional(gt(0)))
     retries: int = attrs.field(default=1, kw_only=True, validator=ge(0))
     max_connections: int = attrs.field(default=100, kw_only=True, validator=ge(1))
+    place_s: float = attrs.field(default=60.0, kw_only=True, validator=gt(0))
     http: HTTPClient = resource()
 
     @asynccontextmanager
@@ -79,6 +80,7 @@ class LiveTalking(Module[str, str]):
             total_s=self.total_s,
             retries=self.retries,
             max_connections=self.max_connections,
+            place_s=self.place_s,
         ) as self.http:
             yield
 

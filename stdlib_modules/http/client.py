@@ -48,8 +48,9 @@ class HTTPClient:
     meanwhile is replaced unnoticed, as long as nothing of an answer has come. Leaving a request by an error, a `break`
     or a cancellation closes its connection at once, unless all of the answer has arrived.
 
-    Timeouts: `connect_s` until there is a connection (name, TCP, proxy, TLS), `read_s` for each wait for the server to
-    take or to send something, `total_s` for all of it from the call on, as seen while the answer is being read.
+    Timeouts: `place_s` for one of the connections to become free, `connect_s` until it is there (name, TCP, proxy,
+    TLS), `read_s` for each wait for the server to take or to send something, `total_s` for all of it from the call on,
+    as seen while the answer is being read.
     `retries` is how many times more a request is made, with growing pauses, where the server is not there or answers
     429, 502 or 503; never once an answer has begun.
 
@@ -71,6 +72,7 @@ class HTTPClient:
         read_s: float = 60.0,
         total_s: float | None = None,
         max_connections: int = 100,
+        place_s: float = 60.0,
         max_idle: int | None = None,
         idle_s: float = 60.0,
         retries: int = 0,
@@ -78,8 +80,6 @@ class HTTPClient:
         proxy: str | Literal["environment"] | None = "environment",
         advice: Mapping[int | str, str] | None = None,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections={max_connections}: at least one is needed.")
         self._parts = parts_of(url)
         self._netloc = self._parts.netloc.rpartition("@")[2]
         self.url = f"{self._parts.scheme}://{self._netloc}{self._parts.path.rstrip('/')}"
@@ -90,7 +90,7 @@ class HTTPClient:
         self.max_idle = max_connections if max_idle is None else max_idle
         self.idle_s = idle_s
         self.retries = retries
-        self.slots = Slots(max_connections)
+        self.slots = Slots(max_connections, place_s)
         self._headers = checked(headers or {})
         self._tls = tls
         self._proxy: str | None = proxy
@@ -187,10 +187,7 @@ class HTTPClient:
     async def _answer(self, request: Request) -> Reply:
         """One attempt. If it fails, its place is free again and its connection closed."""
         if not request.urgent and not self.slots.take_nowait():
-            with trio.move_on_at(request.waits[1]) as waited:
-                await self.slots.take(request.user)
-            if waited.cancelled_caught:
-                raise request.faults.timeout("was too busy: no connection became free in the time there is")
+            await self.slots.take(request.user, request.waits[1], request.faults)
         try:
             connection = await self._heard(request)
         except BaseException:

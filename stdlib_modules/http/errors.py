@@ -107,8 +107,8 @@ class Faults:
         advice = fault.advice or self.advice.get("unreachable", "start it, or give another url")
         return BackendUnreachable(self.server, self.url, fault.problem, advice=advice, transient=fault.transient)
 
-    def timeout(self, problem: str) -> BackendTimeout:
-        advice = self.advice.get("timeout", "see whether it is overloaded, or give it more time")
+    def timeout(self, problem: str, advice: str | None = None) -> BackendTimeout:
+        advice = advice or self.advice.get("timeout", "see whether it is overloaded, or give it more time")
         return BackendTimeout(self.server, self.url, problem, advice=advice)
 
     def broken(self, problem: str, body: bytes = b"") -> BackendBroken:

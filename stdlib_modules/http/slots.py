@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import trio
 from trio.lowlevel import ParkingLot
+
+from .errors import Faults
 
 __all__ = ["Slots"]
 
 
 class Slots:
-    """`limit` places. Whoever waits gets the next one that is free: users in turn, each user's own in order.
+    """`limit` places. Whoever waits gets the next one that is free: users in turn, each user's own in order; but for no
+    longer than `place_s`, since behind a server that has stopped everybody would wait for all who came before.
 
     So one user with many requests delays another by one request at most. A place is handed over at once, without a
     moment in which it belongs to nobody: cancelling whoever waits loses none.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, place_s: float) -> None:
+        if limit < 1:
+            raise ValueError(f"max_connections={limit}: at least one is needed.")
         self.limit = limit
+        self.place_s = place_s
         self.free = limit
         self._queue: dict[str, ParkingLot] = {}  # in the order in which users' turns come
 
@@ -39,10 +46,23 @@ class Slots:
             return True
         return False
 
-    async def take(self, user: str) -> None:
-        """Have a place. A checkpoint only if it has to wait; cancelled, it has none."""
-        if not self.take_nowait():
+    async def take(self, user: str, end: float, faults: Faults) -> None:
+        """Have a place. A checkpoint only if it has to wait; cancelled, it has none.
+
+        `end`: by when, on trio's clock, all has to be over. Raises: BackendTimeout.
+        """
+        if self.take_nowait():
+            return
+        latest = trio.current_time() + self.place_s
+        with trio.move_on_at(min(latest, end)):
             await self._queue.setdefault(user, ParkingLot()).park()
+            return
+        if end <= latest:
+            raise faults.timeout("was too busy: no connection became free in the time there is")
+        raise faults.timeout(
+            f"was too busy: none of its {self.limit} places became free within {self.place_s:g} s",
+            "see whether it hangs, let it do more at once (max_connections), or wait longer (place_s)",
+        )
 
     def give_back(self) -> None:
         """Pass a place on to whose turn it is."""

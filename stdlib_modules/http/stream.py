@@ -70,7 +70,8 @@ class HTTPStream(Module[In, Out]):
     Derive from it and write `ask`, and `item` for one piece of the answer, or `answers` for all of it. Cancelling a
     turn closes its connection at once. A request is made again (`retries`, with growing pauses) where the server is
     not there or busy, and never once an answer has begun. At most `max_connections` are open; users who wait for one
-    are served in turn. An `api_key_env` names the environment variable that holds the key, sent as a bearer token.
+    are served in turn, and wait for at most `place_s`. An `api_key_env` names the environment variable that holds the
+    key, sent as a bearer token.
 
     Takes and gives: what the derived class says. Raises: BackendError, which says which server, where, what it
     answered and what to try.
@@ -83,6 +84,7 @@ class HTTPStream(Module[In, Out]):
     total_s: float | None = attrs.field(default=None, kw_only=True, validator=attrs.validators.optional(above_0))
     retries: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(0))
     max_connections: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
+    place_s: float = attrs.field(default=60.0, kw_only=True, validator=above_0)
     http: HTTPClient = resource()
     readers: trio.Nursery = resource()
 
@@ -142,6 +144,8 @@ class HTTPStream(Module[In, Out]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
+        with self.needs("httptools", extra="http"):
+            import httptools  # noqa: F401  (the client's own; here the error names the preset, and the catalog knows)
         async with (
             trio.open_nursery() as self.readers,
             HTTPClient(
@@ -153,6 +157,7 @@ class HTTPStream(Module[In, Out]):
                 total_s=self.total_s,
                 retries=self.retries,
                 max_connections=self.max_connections,
+                place_s=self.place_s,
                 advice=self.advice,
             ) as self.http,
         ):

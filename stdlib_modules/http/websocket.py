@@ -58,8 +58,8 @@ class WebSocketStream(Module[In, Out]):
     The answer ends with a `Last`, or when the server closes in good order. Cancelling a turn closes its connection at
     once. While what is given is not taken, nothing is read. A connection is tried again (`retries`, with growing
     pauses) where the server is not there or busy, and never once it is made. At most `max_connections` are open; users
-    who wait for one are served in turn. An `api_key_env` names the environment variable that holds the key, sent as a
-    bearer token. A proxy of the environment is used for wss://.
+    who wait for one are served in turn, and wait for at most `place_s`. An `api_key_env` names the environment variable
+    that holds the key, sent as a bearer token. A proxy of the environment is used for wss://.
 
     Takes and gives: what the derived class says. Raises: BackendError, which says which server, where, what it
     answered and what to try.
@@ -73,6 +73,7 @@ class WebSocketStream(Module[In, Out]):
     total_s: float | None = attrs.field(default=None, kw_only=True, validator=attrs.validators.optional(above_0))
     retries: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(0))
     max_connections: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
+    place_s: float = attrs.field(default=60.0, kw_only=True, validator=above_0)
     max_message: int = attrs.field(default=16 * 1024 * 1024, kw_only=True, validator=attrs.validators.ge(1))
     verify: bool = attrs.field(default=True, kw_only=True)  # False for a wss:// server that signed its own certificate
     sockets: WebSocketClient = resource()
@@ -132,6 +133,7 @@ class WebSocketStream(Module[In, Out]):
             total_s=self.total_s,
             retries=self.retries,
             max_connections=self.max_connections,
+            place_s=self.place_s,
             max_message=self.max_message,
             verify=self.verify,
             advice=self.advice,

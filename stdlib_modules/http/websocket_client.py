@@ -50,8 +50,9 @@ class WebSocketClient:
     At most `max_connections` are open; more wait, users in turn and each user's own in order. Leaving a `connect` block
     closes its connection at once.
 
-    Timeouts: `connect_s` until there is a connection (name, TCP, proxy, TLS), `read_s` for each wait for a server that
-    should say or take something, `total_s` for all of a connection from the call on, as seen while it is read.
+    Timeouts: `place_s` for one of the connections to become free, `connect_s` until it is there (name, TCP, proxy,
+    TLS), `read_s` for each wait for a server that should say or take something, `total_s` for all of a connection from
+    the call on, as seen while it is read.
     `retries` is how many times more a connection is tried, with growing pauses, where the server is not there or
     answers the handshake with 429, 502 or 503. A message from the server is at most `max_message` bytes (of a text:
     characters).
@@ -75,6 +76,7 @@ class WebSocketClient:
         read_s: float = 60.0,
         total_s: float | None = None,
         max_connections: int = 100,
+        place_s: float = 60.0,
         max_message: int = 16 * 1024 * 1024,
         retries: int = 0,
         tls: ssl.SSLContext | None = None,
@@ -82,8 +84,6 @@ class WebSocketClient:
         proxy: str | Literal["environment"] | None = "environment",
         advice: Mapping[int | str, str] | None = None,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections={max_connections}: at least one is needed.")
         self._parts = _parts_of(url)
         self._netloc = self._parts.netloc.rpartition("@")[2]
         self.url = f"{self._parts.scheme}://{self._netloc}{self._parts.path.rstrip('/')}"
@@ -94,7 +94,7 @@ class WebSocketClient:
         self.total_s = inf if total_s is None else total_s
         self.max_message = max_message
         self.retries = retries
-        self.slots = Slots(max_connections)
+        self.slots = Slots(max_connections, place_s)
         self._headers = {"user-agent": "ezflow"} | checked(headers or {})
         self._tls = tls if verify else _unverified()
         self._proxy: str | None = proxy
@@ -145,11 +145,7 @@ class WebSocketClient:
     @asynccontextmanager
     async def _held(self, user: str, call: Call) -> AsyncGenerator[WebSocket, None]:
         end = trio.current_time() + self.total_s
-        waited = trio.move_on_at(end)
-        with waited:
-            await self.slots.take(user)
-        if waited.cancelled_caught:
-            raise self._faults.timeout("was too busy: no connection became free in the time there is")
+        await self.slots.take(user, end, self._faults)
         try:
             socket = await self._connected(end, {**self._headers, **call.headers})
             call.answered(101)

@@ -156,6 +156,7 @@ class LocalLLM(Module[str, str]):
             headers={"Authorization": f"Bearer {llama.key}"},
             read_s=inf,
             max_connections=self.n_parallel,
+            place_s=inf,
             max_idle=0,
             proxy=None,
         )

@@ -193,6 +193,7 @@ class DouBao(HTTPStream[str, Audio]):
             total_s=self.total_s,
             retries=self.retries,
             max_connections=self.max_connections,
+            place_s=self.place_s,
             advice=self.advice,
         ) as self.sockets:
             yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -42,6 +44,12 @@ class Pieces(Module[Audio, str]):
 
     async def process(self, sound: Audio, turn: Turn) -> AsyncIterator[str]:
         yield f"{sound.samples} at {sound.rate_hz} in {sound.channels}"
+
+
+async def resets(stream: trio.SocketStream) -> None:
+    """Be gone as a process is that ends with something unread."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await stream.aclose()
 
 
 async def texts(live: Any) -> list[str]:
@@ -440,6 +448,15 @@ async def test_a_server_that_does_not_speak_http_harms_no_other_turn(answer):
         for _ in range(2):
             with pytest.raises((ProtocolError, Closed)):
                 await client.live().begun()
+
+
+@pytest.mark.parametrize("said", [(), (b"HTTP/1.1 101 Switching Proto",)])
+@pytest.mark.parametrize("end", [trio.SocketStream.aclose, resets])
+async def test_a_server_that_leaves_amid_the_handshake_is_known_at_once(said, end):
+    """trio-websocket does not see it, and waits on."""
+    async with answering(*said, then=end) as url, Client(url, connect_s=3600.0) as client:
+        with trio.fail_after(10), pytest.raises(ConnectFailed, match="broke off before it was a WebSocket"):
+            await client.live().begun()
 
 
 async def test_a_block_that_is_left_says_so_to_the_server():

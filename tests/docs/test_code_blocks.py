@@ -23,7 +23,7 @@ PAGES = [
 # Pages that tests of their own play, since they need a server, or files of a certain name.
 PLAYED = {"tutorial.md": "test_tutorial.py", "clients.md": "test_clients_page.py"}
 # What a reader has, besides what the project installs.
-COMMANDS = {".", "cd", "curl", "mkdir", "printf"}
+COMMANDS = {".", "cd", "curl", "docker", "journalctl", "mkdir", "printf", "python3", "sudo", "systemctl"}
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 

@@ -126,6 +126,11 @@ class Socket:
             return None
         return event
 
+    @property
+    def closed_with(self) -> int | None:
+        """The code that it was closed with; None while it is open."""
+        return getattr(self._connection.closed, "code", None)
+
     async def leave(self) -> None:
         """Close it, as the protocol has it."""
         with trio.move_on_after(1):

@@ -178,7 +178,9 @@ def _threads() -> int:
 @pytest.fixture
 def backends() -> Iterator[tuple[str, ...]]:
     """The URLs of servers for hearing, answering and speaking, in threads of their own."""
-    standins: list[StandIn] = [FunASRStandIn(corrected=str), OllamaStandIn(ANSWER.format), GPTSoVITSStandIn()]
+    # So few samples a second that an answer sounds for longer than it takes a client to interrupt it.
+    speaker = GPTSoVITSStandIn(rate_hz=100)
+    standins: list[StandIn] = [FunASRStandIn(corrected=str), OllamaStandIn(ANSWER.format), speaker]
     with ExitStack() as stack, every_step():
         yield tuple(stack.enter_context(standin.in_thread()).url for standin in standins)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -78,6 +80,25 @@ async def test_turns_are_counted_by_result_and_timed(autojump_clock):
     async with observed(Failing()) as (observer, session):
         await whole(session, "x")
         assert observer.flows["voice"].results == {"error": 1}
+
+
+async def test_a_turn_counts_as_what_its_client_was_told(autojump_clock):
+    """Not as what its stages did, where what they said was dropped, or has not been heard yet."""
+    async with observed(FakeLLM("a b c")) as (observer, session):
+        flow = observer.flows["voice"]
+        async with session.turn("x") as turn:
+            await trio.testing.wait_all_tasks_blocked()
+            assert (flow.running, flow.results) == (0, {})  # its stages are done, and nothing has been taken
+            assert await session.interrupt() == 1
+            assert flow.results == {"interrupted": 1}
+            assert [event.reason async for event in turn][-1] == "interrupted"
+        assert flow.results == {"interrupted": 1}
+        async with session.turn("x") as turn:
+            assert [event.type async for event in turn if event.type != "text"] == ["turn.started", "turn.ended"]
+        assert flow.results == {"interrupted": 1, "done": 1}
+        async with session.turn("x") as turn:
+            await trio.testing.wait_all_tasks_blocked()
+        assert flow.results == {"interrupted": 2, "done": 1}
 
 
 async def test_items_and_replies_are_counted_in_runs_that_go_on_too(autojump_clock):
@@ -287,3 +308,22 @@ def test_a_value_at_a_bound_lies_below_it():
         histogram.add(value)
     assert list(histogram.buckets()) == [(1.0, 2), (2.0, 4), (float("inf"), 5)]
     assert (histogram.count, histogram.total) == (5, 14.0)
+
+
+async def test_an_interrupt_of_a_run_whose_stages_have_left_keeps_nothing_when_it_is_cancelled(autojump_clock):
+    async with observed(Latest(Pause(0.0))) as (_, session):
+        turn = session.live()
+        await turn.send("hello")
+        await turn.end()
+        await trio.sleep(1)  # all has ended; what was said has not been taken
+        state = weakref.ref(turn.state)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            assert await turn.interrupt()
+        assert [event.type async for event in turn] == ["turn.started", "interrupted", "turn.ended"]
+        await turn.aclose()
+        async for _ in session.turn("another"):
+            pass
+        del turn
+        gc.collect()
+        assert state() is None

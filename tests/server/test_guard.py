@@ -39,6 +39,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping
 from wsproto.events import Request as Upgrade
 from wsproto.extensions import PerMessageDeflate
 
+from ezflow.channels import FAIRNESS
 from ezflow.server import guard
 
 if TYPE_CHECKING:
@@ -689,6 +690,26 @@ async def test_pings_are_answered_in_their_order_and_between_the_fragments_of_a_
         assert await frames_from(client, 2) == [(PONG, b""), (PONG, b"\xff" * 125)]
         await client.send_all(frame(PING, b"2") + frame(LAST, b"\xbc") + frame(PONG, b"3"))
         assert await frames_from(client, 2) == [(PONG, b"2"), (TEXT, "aü".encode())]
+
+
+@both
+async def test_thousands_of_frames_that_come_at_once_leave_the_others_their_turn(guarded: bool) -> None:
+    """To take them apart takes long: 9000 fragments of nothing, which are read as one piece, some 0.2 s."""
+    rounds = 0
+
+    async def another() -> None:
+        nonlocal rounds
+        while True:
+            await trio.lowlevel.checkpoint()
+            rounds += 1
+
+    async with serving(an_app(Seen()), guarded=guarded) as server, trio.open_nursery() as nursery:
+        client = await server.websocket(b"/echo")
+        nursery.start_soon(another)
+        await client.send_all(frame(FIRST_TEXT, b"a") + frame(MIDDLE) * 9000 + frame(LAST, b"b"))
+        assert await frames_from(client, 1) == [(TEXT, b"ab")]
+        nursery.cancel_scope.cancel()
+    assert (rounds > 9000 / FAIRNESS) is guarded
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ def serve(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_store_that_cannot_be_ends_the_command_before_anything_is_opened(tmp_path):
     done = serve(tmp_path, "--store", "sqlite:///nowhere/history.db")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"ezflow: store: there is no folder {tmp_path}/nowhere: make it, or name a file elsewhere.\n"
+    why = f"store: there is no folder {tmp_path}/nowhere: make it, or name a file elsewhere. (It is from --store.)"
+    assert done.stderr == f"ezflow: {why}\n"
     connection = sqlite3.connect(tmp_path / "later.db")
     connection.executescript(f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99; CREATE TABLE m (a)")
     connection.close()

@@ -66,8 +66,7 @@ async def over_http(url: str, user: str, turns: Turns) -> None:
 
 
 async def over_websocket(url: str, user: str, turns: Turns) -> None:
-    # trio-websocket does not see that a connection ends before its handshake: this is how long it waits then.
-    async with Client(url, user=user, connect_s=1.0) as client:
+    async with Client(url, user=user) as client:
         while True:
             turns.begun += 1
             async with client.live() as live:

@@ -337,7 +337,7 @@ async def test_the_handshake_with_a_backend_s_websocket_is_a_request_too(spans):
     ],
 )
 def test_traces_are_sent_where_settings_or_the_environment_say_so(traces, environment, wanted):
-    assert tracing._wanted(Settings(traces=traces), environment) is wanted
+    assert tracing.wanted(Settings(traces=traces), environment) is wanted
 
 
 @pytest.mark.parametrize("given", ["c:4318", "ftp://c", "", "http://", 7, "http://c?key=x"])

@@ -32,6 +32,11 @@ class Answer:
         *lines, self._line = (self._line + body).split(b"\n")
         return lines
 
+    @property
+    def rest(self) -> bytes:
+        """What has come after the last whole line."""
+        return self._line
+
     def _counted(self, data: bytes) -> bytes:
         self._left -= len(data)
         self.ended = self._left <= 0

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[3]
 CALM = 0.15  # of a core
@@ -35,10 +36,12 @@ def settle(to: str) -> None:
 
 
 @contextmanager
-def running(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
+def running(
+    module: str, *arguments: str, package: str = "tests.bench", errors: IO[str] | None = None
+) -> Iterator[tuple[int, int]]:
     """A module of ours as a process, which prints its URL once it listens. Gives pid and port."""
-    command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", f"{package}.{module}", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         assert process.stdout
         try:
             found = next(filter(None, (re.search(r"http://127\.0\.0\.1:(\d+)", line) for line in process.stdout)), None)

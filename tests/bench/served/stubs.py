@@ -1,7 +1,7 @@
 """Ollama and GPT-SoVITS as loopback stubs in one process, paced; they note when their client has left.
 
-`python -m tests.bench.served.stubs CORES` prints its URL. `GET /log` gives what has happened since the last one, how
-many answers are under way, and how many connections open.
+`python -m tests.bench.served.stubs CORES [PORT]` prints its URL. `GET /log` gives what has happened since the last
+one, how many answers are under way, and how many connections open.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Connection(Stream):
             self._whole({"version": "0.12.0"})
 
     def _chat(self, chat: Chat) -> None:
-        marker, kind = read_question(chat.messages[-1].content)
+        # Questions that were not answered may stand before it, in the same message, each a line.
+        marker, kind = read_question(chat.messages[-1].content.rpartition("\n")[2])
         chunks: list[bytes] = []
         if kind != STALL:
             chunks = [_chunk(_line(token)) for token in tokens(marker, kind)]
@@ -167,15 +168,15 @@ def _line(content: str, done: bytes = b"false") -> bytes:
     )
 
 
-def main() -> None:
+def main(connection: type[Connection] = Connection) -> None:
     settle(sys.argv[1])
     reactor, log = Reactor(), Log()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[2]) if sys.argv[2:] else 0), backlog=4096)
     listener.setblocking(False)
 
     def accept(_: int) -> None:
         try:
-            Connection(reactor, listener.accept()[0], log)
+            connection(reactor, listener.accept()[0], log)
         except BlockingIOError:
             pass
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from stdlib_modules.http.errors import BackendTimeout, Faults
 from stdlib_modules.http.slots import Slots
+
+FAULTS = Faults("Voice", "http://127.0.0.1:9", {}, {})
 
 
 class Line:
@@ -22,7 +28,7 @@ class Line:
 
         async def take() -> None:
             with scope:
-                await self.slots.take(name.split()[0])
+                await self.slots.take(name.split()[0], inf, FAULTS)
                 self.had.append(name)
 
         self.nursery.start_soon(take)
@@ -37,8 +43,8 @@ class Line:
 
 
 async def test_users_are_served_in_turn_and_each_in_order() -> None:
-    slots = Slots(1)
-    await slots.take("eve")
+    slots = Slots(1, inf)
+    await slots.take("eve", inf, FAULTS)
     async with trio.open_nursery() as nursery:
         line = Line(slots, nursery)
         for name in ["ann 1", "ann 2", "ann 3", "bob 1", "cid 1", "bob 2"]:
@@ -50,8 +56,8 @@ async def test_users_are_served_in_turn_and_each_in_order() -> None:
 
 
 async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
-    slots = Slots(1)
-    await slots.take("eve")
+    slots = Slots(1, inf)
+    await slots.take("eve", inf, FAULTS)
     async with trio.open_nursery() as nursery:
         line = Line(slots, nursery)
         await line.join("ann 1")
@@ -62,8 +68,8 @@ async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
 
 
 async def test_whoever_leaves_the_queue_is_passed_over() -> None:
-    slots = Slots(1)
-    await slots.take("eve")
+    slots = Slots(1, inf)
+    await slots.take("eve", inf, FAULTS)
     async with trio.open_nursery() as nursery:
         line = Line(slots, nursery)
         scopes = [await line.join(name) for name in ["ann 1", "ann 2", "bob 1"]]
@@ -75,8 +81,8 @@ async def test_whoever_leaves_the_queue_is_passed_over() -> None:
 
 async def test_a_place_given_back_in_the_moment_of_a_cancellation_is_not_lost() -> None:
     for cancel_first in (True, False):
-        slots = Slots(1)
-        await slots.take("eve")
+        slots = Slots(1, inf)
+        await slots.take("eve", inf, FAULTS)
         async with trio.open_nursery() as nursery:
             line = Line(slots, nursery)
             scope = await line.join("ann 1")
@@ -90,9 +96,9 @@ async def test_a_place_given_back_in_the_moment_of_a_cancellation_is_not_lost() 
 
 
 async def test_all_places_are_there_after_many_cancellations_in_the_queue() -> None:
-    slots = Slots(3)
+    slots = Slots(3, inf)
     for _ in range(3):
-        await slots.take("eve")
+        await slots.take("eve", inf, FAULTS)
     async with trio.open_nursery() as nursery:
         line = Line(slots, nursery)
         scopes = [await line.join(f"{'abc'[n % 3]} {n}") for n in range(60)]
@@ -102,3 +108,29 @@ async def test_all_places_are_there_after_many_cancellations_in_the_queue() -> N
     for _ in range(3):
         slots.give_back()
     assert (slots.free, slots.waiting) == (3, 0)
+
+
+async def test_whoever_waits_is_told_in_time_however_many_came_before(autojump_clock) -> None:
+    slots = Slots(2, 60.0)
+    told: list[float] = []
+
+    async def ask(number: int) -> None:
+        with pytest.raises(BackendTimeout, match=r"none of its 2 places became free within 60 s: see whether it hangs"):
+            await slots.take(f"user {number}", inf, FAULTS)
+        told.append(trio.current_time())
+
+    for _ in range(2):
+        await slots.take("eve", inf, FAULTS)
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(ask, number)
+    assert told == [60.0] * 50
+    assert (slots.free, slots.waiting) == (0, 0)
+
+
+async def test_what_is_wanted_by_an_earlier_time_is_waited_for_no_longer(autojump_clock) -> None:
+    slots = Slots(1, 60.0)
+    await slots.take("eve", inf, FAULTS)
+    with pytest.raises(BackendTimeout, match="no connection became free in the time there is"):
+        await slots.take("ann", 5.0, FAULTS)
+    assert trio.current_time() == 5.0
