@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,6 +108,8 @@ class FasterWhisper(Module[Audio | Utterance, str]):
         return iter(segments)
 
     def _load(self) -> Any:
+        # onnxruntime, which it may load, reports to its maker from its import on, if it is not told otherwise.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with self.needs("faster-whisper", extra="whisper"):
             library: Any = importlib.import_module("faster_whisper")
         with self.needs("soxr", extra="whisper"):

@@ -72,6 +72,8 @@ class Hibari(Module[str, Audio]):
                     await turn.reply(Progress(f"Hibari speaks English alone: no sound for {words!r}."))
 
     def _load(self) -> hibari.Hibari:
+        # onnxruntime, which it runs on, reports to its maker from its import on, if it is not told otherwise.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with self.needs("hibari-tts", extra="speech"):
             import hibari
             from hibari.voices import VOICES, voice_path

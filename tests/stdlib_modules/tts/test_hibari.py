@@ -151,3 +151,12 @@ def test_it_conforms() -> None:
         return (one.text, one.samples) == (other.text, other.samples)
 
     check_module(Hibari(), ["The dog ran. It saw a cat.", "...", "Hello."], real=True, points=10, same=alike)
+
+
+async def test_what_it_runs_on_reports_to_nobody_unless_the_operator_says_so(monkeypatch) -> None:
+    for before, after in ((None, "1"), ("0", "0")):
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+        if before is not None:
+            monkeypatch.setenv("ORT_DISABLE_TELEMETRY", before)
+        async with Hibari().open():
+            assert os.environ["ORT_DISABLE_TELEMETRY"] == after
