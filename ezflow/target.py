@@ -11,7 +11,7 @@ from typing import Any
 from .errors import EzflowError
 from .flow import Flow
 
-__all__ = ["TargetError", "load"]
+__all__ = ["TargetError", "file_of", "load"]
 
 
 class TargetError(EzflowError):
@@ -24,9 +24,7 @@ def load(target: str) -> dict[str, Flow[Any, Any]]:
     Without a NAME: the file's `flows` mapping, or else its `flow`. What the file raises comes out as it is.
     Raises: TargetError.
     """
-    file, _, name = target.rpartition(":") if target.rpartition(":")[2].isidentifier() else (target, "", "")
-    if not file:  # a bare identifier, with no colon
-        file, name = target, ""
+    file, name = _parts(target)
     path = Path(file)
     if not path.is_file():
         raise TargetError(f"{file} is no file: write ezflow ... FILE.py or FILE.py:NAME, e.g. examples/voice.py:flow.")
@@ -42,6 +40,17 @@ def load(target: str) -> dict[str, Flow[Any, Any]]:
     if value is None:
         raise TargetError(f"{file} has neither `flow` nor `flows`: name one, as in {file}:NAME.")
     raise TargetError(f"{name or 'flows'} in {file} is {type(value).__name__}: a flow, or flows by name, is needed.")
+
+
+def file_of(target: str) -> Path:
+    """The file that a target names."""
+    return Path(_parts(target)[0])
+
+
+def _parts(target: str) -> tuple[str, str]:
+    """FILE and NAME."""
+    file, _, name = target.rpartition(":") if target.rpartition(":")[2].isidentifier() else (target, "", "")
+    return (file, name) if file else (target, "")  # a bare identifier, with no colon
 
 
 def _run(path: Path) -> Any:

@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import SettingsError
 
-__all__ = ["Address"]
+__all__ = ["Address", "naming"]
 
 SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
@@ -59,3 +59,11 @@ class Address:
     def under(self, name: str) -> Address:
         """The same server, one name further down."""
         return attrs.evolve(self, path=f"{self.path}/{quote(name, safe='')}")
+
+
+def naming(path: str, user: str) -> str:
+    """A path that names a user, though the body may too: a proxy before several servers sees no bodies.
+
+    One user is always written in one way, which JavaScript's and C#'s clients write too.
+    """
+    return f"{path}?user={quote(user, safe='')}"

@@ -17,7 +17,7 @@ import trio
 
 from ..errors import MissingDependency, SettingsError
 from ..items import Audio
-from .address import Address
+from .address import Address, naming
 from .live import Format, Live
 from .over_http import OverHTTP, receive_turn
 from .over_websocket import OverWebSocket
@@ -152,7 +152,7 @@ class Client:
         """
         asked = {"user": self.user, "input": as_input(data), "entry": entry, "options": dict(options or {})}
         body = as_json(asked | ({"timeline": True} if timeline else {}))
-        path = f"{self._address.path}/turns"
+        path = self._address.path + naming("/turns", self.user)
 
         def begin(to: Reception) -> None:
             http, nursery = self._connections()
@@ -198,7 +198,7 @@ class Client:
 
         None if there is none. Raises: ClientError.
         """
-        answer = await self._answer("POST", "/interrupt", as_json({"user": self.user}))
+        answer = await self._answer("POST", naming("/interrupt", self.user), as_json({"user": self.user}))
         turn: int | None = answer.get("turn")
         return turn
 

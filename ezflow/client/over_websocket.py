@@ -5,13 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode
 
 import attrs
 import trio
 
 from ..errors import flat
-from .address import Address
+from .address import Address, naming
 from .errors import Closed, ConnectFailed, ProtocolError, Refused, too_large, why
 from .over_http import headers_of, refusal
 from .reception import LAST_WORDS_S, Reception
@@ -111,7 +110,7 @@ class OverWebSocket:
                 cast("trio.Nursery", reader),
                 stream,
                 self.address.netloc,
-                f"{self.address.path}/ws?{urlencode({'user': self.user})}",
+                f"{self.address.path}{naming('/ws', self.user)}",
                 subprotocols=["ezflow.v1"],
                 extra_headers=[(name.encode(), value.encode()) for name, value in self.headers.items()],
                 message_queue_size=AHEAD,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..target import file_of
 from .arguments import add_settings, add_target, flows_of, written
 
 if TYPE_CHECKING:
+    from ..server.inherited import Inherited
     from .arguments import Subparsers
 
 __all__ = ["add"]
@@ -19,25 +23,40 @@ THREADS_S = 5.0
 def add(commands: Subparsers) -> None:
     serve = commands.add_parser("serve", help="serve a file's flows over HTTP")
     add_target(serve)
+    serve.add_argument(
+        "--reload", action="store_true", help="while you develop: start anew when the file, or what it imports, changes"
+    )
     add_settings(serve)
     serve.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ..server.inherited import Inherited
+
+    inherited = Inherited.take()
+    with nullcontext() if inherited is None else inherited.at_work():
+        return _serve(options, inherited)
+
+
+def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
     from ..rendering import rendered
-    from ..server import serve
+    from ..server import serve_as
     from ..server.ending import end_of_threads
     from ..server.secrets import secrets_of
     from ..server.sources import configured
 
     file = written(options)
     configuration = configured(vars(options), file)
-    configuration.made()
-    arguments = configuration.arguments
+    settings, arguments = configuration.made(), configuration.arguments
     with rendered(arguments["log_format"], arguments["log_level"], secrets=secrets_of({}, arguments["tokens"])):
+        if inherited is None and (options.reload or settings.is_supervised):
+            from ..server.workers import supervise
+
+            return supervise(settings, [file_of(options.target), Path(file.file)] if options.reload else [])
         with flows_of(options, file) as (flows, _):
             try:
-                serve(flows, **arguments)  # which renders the log itself, since it knows the secrets of the flows
+                # It renders the log itself, since it knows the secrets of the flows.
+                serve_as(flows, settings, arguments["tokens"], inherited)
             finally:
                 end_of_threads(THREADS_S)
     return 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SettingsError
 from ..flow import Flow
 
 if TYPE_CHECKING:
     from .config import Settings
+    from .inherited import Inherited
     from .tokens import Token
 
 __all__ = ["serve"]
@@ -26,17 +29,30 @@ def serve(
 
     Takes one flow, or flows by name. `port=0` chooses a free one; the URL is printed. `settings` are the other
     fields of `ezflow.server.config.Settings`.
-    Raises: FlowError with all faults; ModuleOpenError; OSError if the port is taken.
+    Raises: FlowError with all faults; ModuleOpenError; SettingsError; OSError if the port is taken.
     """
+    from .config import Settings
+
+    made = Settings(host=host, port=port, **settings)
+    if made.is_supervised:
+        raise SettingsError("a program is one process: for more write ezflow serve FILE --workers N.")
+    serve_as(flows, made, settings.get("tokens", ()))
+
+
+def serve_as(
+    flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
+    settings: Settings,
+    tokens: Iterable[Token | str],
+    inherited: Inherited | None = None,
+) -> None:
+    """The same with settings that are made, and `tokens` as they were given; `inherited`: as a worker."""
     import trio
 
-    from .config import Settings
     from .run import run
 
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    made = Settings(host=host, port=port, **settings)
-    with _logging(named, made, settings.get("tokens", ())):
-        trio.run(run, flows, made)
+    with _logging(named, settings, tokens):
+        trio.run(partial(run, flows, settings, inherited=inherited))
 
 
 def _logging(

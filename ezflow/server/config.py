@@ -79,6 +79,9 @@ class Settings(Limits):
 
     Where: `host`, `port`. It listens on loopback, unless there are tokens, or `insecure` says that anybody may come.
 
+    By how many processes: `workers`, from the command line alone. `worker_port`: the port of the first of them, for
+    itself alone; the second has the next one, and so on: for a proxy that chooses the worker by the user.
+
     Whom: `tokens`, each a line "TOKEN [USER ...]" (`ezflow.server.tokens`), by default those of `EZFLOW_TOKENS` and
     of the file `EZFLOW_TOKENS_FILE`; with none, everybody who reaches it. `trusted`: networks ("10.0.0.0/8") from
     which EZPipe's routes take requests without one. `origins`: the web sites whose pages may use the server
@@ -106,6 +109,8 @@ class Settings(Limits):
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=3421, validator=bounded(0))
+    workers: int = attrs.field(default=1, validator=bounded(1))
+    worker_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(bounded(0)))
     insecure: bool = False
     tokens: tuple[Token, ...] = attrs.field(factory=tokens_of_environment, converter=read_tokens, repr=False)
     trusted: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
@@ -135,6 +140,12 @@ class Settings(Limits):
     def __attrs_post_init__(self) -> None:
         if self.port > 65535:
             raise SettingsError(f"port={self.port} was given, but 0 to 65535 is needed.")
+        own = range(self.worker_port, self.worker_port + self.workers) if self.worker_port else range(0)
+        if own and (own[-1] > 65535 or self.port in own):
+            raise SettingsError(
+                f"worker_port={self.worker_port} was given, but {self.workers} ports up to 65535 are needed, and "
+                f"port={self.port} is none of them."
+            )
         if not issubclass(self.request, EZPipeRequest) or "__attrs_attrs__" not in vars(self.request):
             raise SettingsError(
                 f"request={self.request.__name__} is no request class: write @attrs.frozen above "
@@ -149,8 +160,17 @@ class Settings(Limits):
             )
 
     @property
+    def is_supervised(self) -> bool:
+        """Do workers serve, and not the process that is started?"""
+        return self.workers > 1 or self.worker_port is not None
+
+    @property
     def bind(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return self.at(self.port)
+
+    def at(self, port: int) -> str:
+        """The host, and that port of it."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

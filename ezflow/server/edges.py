@@ -77,6 +77,15 @@ class Edges:
         if counts and (wait_s := self._rates.wait_s(user)):
             raise TooManyRequests(user, wait_s)
 
+    def admit_named(self, user: str) -> None:
+        """Let a request through whose body names this user. Its URL may say so too, for a proxy that goes by it.
+
+        Raises: InputError also for a URL that names another; Forbidden; TooManyRequests.
+        """
+        if any(other != user for other in request.args.getlist("user")):
+            raise InputError("user", "the URL names another user than the body")
+        self.admit(user)
+
     def admit_all(self, users: Iterable[str], *, counts: bool = True) -> None:
         """As `admit`, for each of the users that a request names."""
         for user in users:

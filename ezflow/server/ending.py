@@ -30,13 +30,17 @@ class Ending:
     So it does `within_s` after the first, with exit code 1, if the program has not left `heeded` by then: a stage or a
     module may ignore that it is cancelled, a thread cannot be ended, and the event loop may stand still. For that the
     signals are heard beside the loop, and waited on by a thread.
+
+    A worker heeds no second one: it may get the same signal from its supervisor, and from who signals all processes of
+    a terminal or a service. It is the supervisor that knows when there is no more patience.
     """
 
-    def __init__(self, within_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, within_s: float, say: Callable[[str], None], *, is_worker: bool = False) -> None:
         self.asked = trio.Event()
         self.signum = 0  # the first
         self._within_s = within_s
         self._say = say
+        self._is_worker = is_worker
         self._heard = SimpleQueue[bool]()  # its `put` may be called in the middle of anything, as handlers are
         self._is_asked = False
         self._left = threading.Event()
@@ -61,6 +65,8 @@ class Ending:
             self.signum = signum
             self._heard.put(True)
             self._token.run_sync_soon(self.asked.set)
+            return
+        if self._is_worker:
             return
         # A second signal waits for nothing, neither for stages nor for threads: it is the system's own.
         with suppress(RuntimeError):  # it may come in the middle of a print

@@ -48,7 +48,7 @@ def ezpipe(service: Service, settings: Settings, edges: Edges, probes: Probes) -
     async def post_input() -> Response:
         payload = await read_json(cast("type", Any), settings.max_body)
         body, given = read_request(payload, settings.request)
-        edges.admit(body.user)
+        edges.admit_named(body.user)
         return await _streamed(desk.input(body, given))
 
     @routes.post("/awake")

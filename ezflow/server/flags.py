@@ -38,6 +38,8 @@ FLAGS = {
     for flag in (
         Flag("host", "address to listen on", "ADDRESS"),
         Flag("port", "port, 0 for a free one", "PORT"),
+        Flag("workers", "processes that serve, each with flows of its own (POSIX)", "N"),
+        Flag("worker_port", "a port for each of them too, from this one on: for a proxy that goes by the user", "PORT"),
         Flag("insecure", "allow a host that other machines reach, without a token"),
         Flag(TOKENS_FILE, "who may use it: a line `TOKEN [USER ...]` each (also: EZFLOW_TOKENS)", "FILE", "--tokens"),
         Flag("trusted", "whose EZPipe clients need no token: 10.0.0.0/8", "NETWORK", "--trust"),

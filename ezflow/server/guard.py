@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ASGISendEvent, Scope
 
-__all__ = ["GuardedConfig", "GuardedContext", "GuardedServer", "serve"]
+__all__ = ["FIRST_REQUEST_S", "GuardedConfig", "GuardedContext", "GuardedServer", "serve"]
 
 log = logging.getLogger("ezflow.server")
 
@@ -58,6 +58,8 @@ DISCONNECT_PATIENCE_S = 1.0
 # How long a closed WebSocket is read from, for nothing: with unread bytes in its buffer TCP would reset the
 # connection, and the close frame might be lost on its way.
 LINGER_S = 1.0
+# What a connection has for its first request that was accepted just before the end.
+FIRST_REQUEST_S = 0.5
 
 
 class GuardedConfig(Config):
@@ -97,8 +99,9 @@ async def serve(
 ) -> None:
     """Serve an ASGI application until `shutdown_trigger` returns, as `hypercorn.trio.serve` does.
 
-    Listens before it reports its URLs. Then takes no new connection, closes the idle ones, and cancels the
-    others `config.graceful_timeout` later, whatever their clients do. No exception of a connection leaves it.
+    Listens before it reports its URLs. Then takes no new connection, closes the idle ones (one that has asked for
+    nothing yet, FIRST_REQUEST_S later), and cancels the others `config.graceful_timeout` later, whatever their clients
+    do. No exception of a connection leaves it.
     Raises: OSError for an address that cannot be bound; hypercorn's LifespanFailureError.
     """
     options = {"sockets": None, "shutdown_trigger": shutdown_trigger, "task_status": task_status}
@@ -194,6 +197,7 @@ class GuardedServer(TCPServer):
     context: GuardedContext
     _writes = 0
     _is_idle = False
+    _is_new = True
     _head_begun = False
     _left = False  # the client has: an application that ends its response later begins no time of idleness
 
@@ -211,8 +215,10 @@ class GuardedServer(TCPServer):
             log.error("One connection failed; the others go on.", exc_info=faults)
 
     def end_if_idle(self) -> None:
-        """End it if it waits for a request."""
-        if self._is_idle:
+        """End it if it waits for a request: a first one may be on its way."""
+        if self._is_idle and self._is_new:
+            self._reading.deadline = min(self._reading.deadline, trio.current_time() + FIRST_REQUEST_S)
+        elif self._is_idle:
             self._reading.cancel()
 
     def ping(self) -> None:
@@ -260,7 +266,7 @@ class GuardedServer(TCPServer):
             await self._http.handle(event)
         elif isinstance(event, Updated):
             self._head_begun = False
-            self._is_idle = False
+            self._is_idle = self._is_new = False
             self._reading.deadline = inf
             if event.idle and not self._left:
                 self._await_request(self._limits.keep_alive_timeout)
@@ -271,7 +277,7 @@ class GuardedServer(TCPServer):
         self._reading.deadline = trio.current_time() + limit_s
         self._is_idle = True
         if self.context.terminated.is_set():
-            self._reading.cancel()
+            self.end_if_idle()
 
     async def _write(self, data: bytes) -> None:
         """Write all or end the connection: a caller that is cancelled meanwhile leaves no half frame.

@@ -6,9 +6,11 @@ import gc
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -26,11 +28,12 @@ from .accepting import told_sparingly
 from .app import create_app
 from .config import Settings
 from .ending import Ending
-from .guard import GuardedConfig, serve
+from .guard import FIRST_REQUEST_S, GuardedConfig, serve
+from .inherited import Inherited
 from .tracing import ENDS_S, traced, wanted
 from .watch import Watch
 
-__all__ = ["run"]
+__all__ = ["SHUTTING_DOWN", "aloud", "cannot_listen", "run", "say_where"]
 
 log = logging.getLogger("ezflow.server")
 
@@ -40,11 +43,12 @@ FLOW_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 CLOSING_S = 0.5
 # The end of the grace, in which the turns that still run are ended, so that their clients are told.
 LAST_WORDS_S = 1.0
+SHUTTING_DOWN = "Shutting down: running turns may finish (a second signal stops at once)"
 # New objects until the youngest are looked through for garbage (Python's own number is 700).
 GARBAGE = 10_000
 
 
-def _aloud(line: str) -> None:
+def aloud(line: str) -> None:
     """Say it on standard output. Where that is gone or full, the server goes on without."""
     try:
         print(line, flush=True)  # noqa: T201  (this is what a server says to who started it)
@@ -60,11 +64,15 @@ async def run(
     flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
     settings: Settings,
     *,
-    say: Callable[[str], None] = _aloud,
+    say: Callable[[str], None] = aloud,
     stop: trio.Event | None = None,
+    inherited: Inherited | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGINT or SIGTERM, or until `stop` is set. Reports its URL when every module is open.
+
+    `inherited`: what it has of a supervisor, if this process is a worker. That one says what is to be said, but for
+    the report of the flows.
 
     Raises: FlowError; ModuleOpenError; SettingsError for a flow's name; OSError if the address is taken.
     """
@@ -72,18 +80,19 @@ async def run(
     for name in named:
         if not (re.fullmatch(FLOW_NAME, name) or named.keys() == {""}):
             raise SettingsError(f"a flow is called {name!r}, but its name is part of its URL: {FLOW_NAME} is needed.")
-    stopped = trio.Event() if stop is None else stop
+    life = _Life(trio.Event() if stop is None else stop, inherited)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        opening, listening = trio.CancelScope(), trio.Event()
         if stop is None:  # around all of it, so that no signal tears the release of a module apart
-            ending = Ending(_leaves_within_s(named, settings), say)
-            await nursery.start(_signals, ending, stopped, opening, listening, say)
+            ending = Ending(_leaves_within_s(named, settings), say, is_worker=inherited is not None)
+            await nursery.start(_signals, ending, life, say)
+        if inherited is not None:
+            follow = partial(inherited.follow, replaced=life.replaced.set, forsaken=life.end_by_signal)
+            nursery.start_soon(follow, life.listening)
         try:
-            with opening:
+            with life.opening:
                 async with traced(named, settings) as traced_settings:
-                    how = (stopped, listening, say, task_status)
-                    await _serve(named, traced_settings, *how, owns_process=stop is None)
+                    await _serve(named, traced_settings, life, say, task_status, owns_process=stop is None)
         except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
             failure = error
         nursery.cancel_scope.cancel()
@@ -91,11 +100,42 @@ async def run(
         raise failure
 
 
+class _Life:
+    """From the opening of the modules to the end."""
+
+    def __init__(self, stopped: trio.Event, inherited: Inherited | None) -> None:
+        self.stopped = stopped
+        self.inherited = inherited
+        self.opening = trio.CancelScope()
+        self.listening = trio.Event()
+        self.replaced = trio.Event()
+
+    def end(self) -> None:
+        """Leave in order; while modules still open, end that."""
+        self.stopped.set()
+        if not self.listening.is_set():
+            self.opening.cancel()
+
+    def end_by_signal(self) -> None:
+        """The same, and in the time that a signal leaves."""
+        signal.raise_signal(signal.SIGTERM)
+
+    async def leaving(self) -> None:
+        """Wait until it ends, or another takes its place."""
+        async with trio.open_nursery() as nursery:
+
+            async def either(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(either, self.stopped)
+            nursery.start_soon(either, self.replaced)
+
+
 async def _serve(
     flows: Mapping[str, Flow[Any, Any]],
     settings: Settings,
-    stopped: trio.Event,
-    listening: trio.Event,
+    life: _Life,
     say: Callable[[str], None],
     task_status: trio.TaskStatus[str],
     *,
@@ -106,19 +146,19 @@ async def _serve(
     if seen.observer is not None:
         limits = attrs.evolve(settings, instruments=(*settings.instruments, seen.observer))
     async with open_flows(flows, limits) as services:
-        for name, service in services.items():
-            say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
+        if life.inherited is None or life.inherited.reports:
+            for name, service in services.items():
+                say(f"{name}\n{service.report}" if len(services) > 1 else str(service.report))
         places = next(iter(services.values())).sessions  # those of all
-        config = GuardedConfig(settings.bind)
+        config = GuardedConfig(*([settings.bind] if life.inherited is None else life.inherited.binds))
         config.websocket_max_message_size = settings.max_message
         try:
             async with trio.open_nursery() as nursery:
-                app = create_app(services, settings, stopped, nursery, seen)
+                app = create_app(services, settings, life.stopped, nursery, seen)
                 nursery.start_soon(seen.lag.run)
 
                 async def serving(task_status: trio.TaskStatus[list[str]]) -> None:
                     async def drained() -> None:
-                        await stopped.wait()
                         end = trio.current_time() + settings.grace_s
                         with trio.move_on_at(end - min(LAST_WORDS_S, settings.grace_s / 2)):
                             await _released(places)
@@ -128,26 +168,47 @@ async def _serve(
                             await _released(places)
                         config.graceful_timeout = max(CLOSING_S, end - trio.current_time())
 
+                    async def replaced() -> None:
+                        await trio.sleep(FIRST_REQUEST_S)  # who has come before the other is still served here
+                        life.end_by_signal()
+                        await drained()
+
+                    async def until_no_more_is_accepted() -> None:
+                        await life.leaving()
+                        if life.replaced.is_set():  # whoever comes now is for the worker that has taken its place
+                            config.graceful_timeout = FIRST_REQUEST_S + settings.grace_s + CLOSING_S
+                            nursery.start_soon(replaced)
+                        else:
+                            await drained()
+
                     with told_sparingly():
-                        await serve(app, config, shutdown_trigger=drained, task_status=task_status)
+                        await serve(app, config, shutdown_trigger=until_no_more_is_accepted, task_status=task_status)
                     nursery.cancel_scope.cancel()
 
                 urls = await nursery.start(serving)
                 if owns_process:
                     _spare_collector()
-                listening.set()
-                say(f"Listening on {urls[0]} (Ctrl+C to stop)")
-                if settings.playground:
-                    say(f"Playground: {urls[0]}/")
+                life.listening.set()
+                if life.inherited is None:
+                    say_where(say, urls[0], settings)
                 task_status.started(urls[0])
         except ExceptionGroup as group:
             refused = [error for error in flat(group) if isinstance(error, OSError)]
             if not refused:
                 raise group from None
-            why = refused[0]
-            raise OSError(
-                why.errno, f"cannot listen on {settings.bind} ({why.strerror}): choose another --port"
-            ) from None
+            raise cannot_listen(settings.bind, refused[0]) from None
+
+
+def say_where(say: Callable[[str], None], url: str, settings: Settings) -> None:
+    """Say that it can be used, and by which URL."""
+    say(f"Listening on {url} (Ctrl+C to stop)")
+    if settings.playground:
+        say(f"Playground: {url}/")
+
+
+def cannot_listen(address: str, why: OSError) -> OSError:
+    """What to say of an address that is not to be had."""
+    return OSError(why.errno, f"cannot listen on {address} ({why.strerror}): choose another --port")
 
 
 def _spare_collector() -> None:
@@ -184,21 +245,13 @@ async def _interrupt(place: Place) -> None:
         await place.interrupt()
 
 
-async def _signals(
-    ending: Ending,
-    stopped: trio.Event,
-    opening: trio.CancelScope,
-    listening: trio.Event,
-    say: Callable[[str], None],
-    task_status: trio.TaskStatus[None],
-) -> None:
+async def _signals(ending: Ending, life: _Life, say: Callable[[str], None], task_status: trio.TaskStatus[None]) -> None:
     with ending.heeded():
         task_status.started()
         await ending.asked.wait()
-        say("Shutting down: running turns may finish (a second signal stops at once)")
-        stopped.set()
-        if not listening.is_set():
-            opening.cancel()
+        if life.inherited is None:
+            say(SHUTTING_DOWN)
+        life.end()
         await trio.sleep_forever()  # until all have left
 
 

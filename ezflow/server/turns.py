@@ -55,7 +55,7 @@ def turns(service: Service, settings: Settings, edges: Edges) -> Blueprint:
     @routes.post("/turns")
     async def post_turn() -> Response:
         body: TurnRequest = await read_json(TurnRequest, settings.max_body)
-        edges.admit(body.user)
+        edges.admit_named(body.user)
         as_sse = "text/event-stream" in request.headers.get("Accept", "")
         lines = _lines(service, body, read_input(service, body), encode_sse if as_sse else encode_line)
         await anext(lines)
@@ -66,7 +66,7 @@ def turns(service: Service, settings: Settings, edges: Edges) -> Blueprint:
     @routes.post("/interrupt")
     async def post_interrupt() -> Response:
         body: InterruptRequest = await read_json(InterruptRequest, settings.max_body)
-        edges.admit(body.user)
+        edges.admit_named(body.user)
         place = service.sessions.get(body.user)
         return answer({"turn": await place.interrupt() if place is not None else None})
 

@@ -336,7 +336,7 @@ async def test_frames_are_those_of_the_protocol():
         {"type": "played", "turn": 1, "seq": 0, "ms": 12.5},
         {"type": "end"},
     ]
-    assert peers[0].socket.path == "/ws?user=ann+bo"
+    assert peers[0].socket.path == "/ws?user=ann%20bo"
 
 
 async def test_a_closing_code_says_why(serving):

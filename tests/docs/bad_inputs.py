@@ -197,6 +197,8 @@ async def turns() -> list[Row]:
         rows.append(
             await server.row(f"a user of {257} characters", "POST", "/turns", {"user": "x" * 257, "input": "x"})
         )
+        of_ann = {"user": "ann", "input": "x", "entry": 1}
+        rows.append(await server.row(f"{shown(of_ann)} to `/turns?user=bob`", "POST", "/turns?user=bob", of_ann))
     async with serving(max_body=1000) as server:
         rows.append(await server.row("1001 bytes, where `max_body` is 1000", "POST", "/turns", bytes(1001)))
     return rows

@@ -29,7 +29,7 @@ def test_each_setting_that_is_a_limit_has_its_row():
         name for line in LIMITS.splitlines() for name in re.findall(r"`(\w+)`", line.partition("|")[2].split("|")[0])
     }
     bounds = {field.name for field in attrs.fields(Settings) if field.type in ("int", "float", int, float)}
-    assert bounds - {"port", "block_s"} <= named
+    assert bounds - {"port", "workers", "block_s"} <= named
 
 
 def test_what_the_linter_is_told_to_overlook_is_said():

@@ -431,6 +431,18 @@ async def test_without_a_restricted_token_a_module_may_read_what_it_likes(servin
             assert json.loads(await response.read()) == ["bob"]
 
 
+@pytest.mark.parametrize("path", ["/turns", "/interrupt", "/input"])
+async def test_the_url_may_name_the_user_of_the_body_and_no_other(serving, path):
+    given = {"/turns": {"input": "x"}, "/interrupt": {}, "/input": {"Input": "x"}}[path]
+    body = json.dumps({"user": "ann & bob", **given}).encode()
+    async with serving(FakeLLM("hi"), tokens=[f"{OTHER} ann*"]) as server:
+        for query, code in (("ann%20%26%20bob", 200), ("ann+%26+bob", 200), ("ann", 422)):
+            async with server.request("POST", f"{path}?user={query}", body, **bearer(OTHER)) as response:
+                said = await response.read()
+                assert response.status == code, (query, said)
+                assert (b"the URL names another user than the body" in said) is (code == 422)
+
+
 async def test_a_modules_websocket_is_for_a_tokens_users_alone(serving):
     async with serving(Told(), tokens=[f"{OTHER} ann"]) as server:
         for user, headers, code in (("ann", bearer(OTHER), 101), ("bob", bearer(OTHER), 403), ("ann", {}, 401)):

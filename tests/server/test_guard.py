@@ -20,6 +20,7 @@ import h2.events
 import hypercorn.trio
 import pytest
 import trio
+import trio.testing
 import trustme
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -383,6 +384,18 @@ async def test_shutdown_closes_idle_connections_at_once(guarded: bool) -> None:
         await read_until(client, b"hello")
         server.stop.set()
         assert await happens(server.ended, 2 if guarded else NOT_WITHIN_S) is guarded
+
+
+async def test_a_connection_that_was_accepted_before_a_shutdown_has_time_for_its_request() -> None:
+    async with serving(an_app(Seen()), graceful_timeout=FAR_S) as server:
+        asks, silent = await server.connect(), await server.connect()
+        await trio.testing.wait_all_tasks_blocked(0.05)  # they are accepted
+        server.stop.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await asks.send_all(GET)
+        assert b"hello" in await read_to_end(asks)
+        assert await read_to_end(silent) == b""
+        await server.ended.wait()
 
 
 @both

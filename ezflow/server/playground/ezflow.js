@@ -71,7 +71,7 @@ export class Client {
     try {
       const body = { user: this.user, input: await asInput(input), entry, options, timeline };
       const request = { method: "POST", body, accept: "application/x-ndjson", signal: leaving.signal };
-      const response = await this.#request("/turns", request);
+      const response = await this.#request(naming("/turns", this.user), request);
       const runs = new Runs();
       for await (const line of linesOf(response.body, leaving.signal)) {
         const event = withSound(parsed(line));
@@ -87,7 +87,8 @@ export class Client {
 
   /** Ends this user's turn, whoever began it: its number when every stage has left, null if there was none. */
   async interrupt({ signal } = {}) {
-    const { turn } = await this.#json("/interrupt", { method: "POST", body: { user: this.user }, signal });
+    const request = { method: "POST", body: { user: this.user }, signal };
+    const { turn } = await this.#json(naming("/interrupt", this.user), request);
     return turn;
   }
 
@@ -116,7 +117,7 @@ export class Client {
           "new Client(url, { WebSocket })",
       );
     }
-    const url = `${this.url.replace("http", "ws")}/ws?user=${encodeURIComponent(this.user)}`;
+    const url = `${this.url.replace("http", "ws")}${naming("/ws", this.user)}`;
     let webSocket;
     try {
       webSocket = new Chosen(url, this.#token ? [SUBPROTOCOL, `token.${this.#token}`] : [SUBPROTOCOL]);
@@ -640,6 +641,15 @@ function ownOrigin() {
 function anyone() {
   const bytes = crypto.getRandomValues(new Uint8Array(6));
   return `js-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/**
+ * A path that names a user, though the body may too: a proxy before several servers sees no bodies. One user is always
+ * written in one way, which Python's and C#'s clients write too.
+ */
+function naming(path, user) {
+  const escaped = (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
+  return `${path}?user=${encodeURIComponent(user).replace(/[!'()*]/g, escaped)}`;
 }
 
 function told(error) {

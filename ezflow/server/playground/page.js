@@ -124,7 +124,8 @@ function again(exchange) {
 function curl({ body, flow }) {
   const json = JSON.stringify(body).replaceAll("'", "'\\''");
   const token = storage.token() ? ' -H "Authorization: Bearer $TOKEN"' : "";
-  return `curl -N ${connection.client(flow.name).url}/turns -H 'Content-Type: application/json'${token} -d '${json}'`;
+  const url = `${connection.client(flow.name).url}/turns?user=${encodeURIComponent(body.user)}`;
+  return `curl -N '${url.replaceAll("'", "%27")}' -H 'Content-Type: application/json'${token} -d '${json}'`;
 }
 
 // Stopping, and what is heard.

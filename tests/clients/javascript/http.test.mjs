@@ -8,7 +8,7 @@ const STARTED = { type: "turn.started", turn: 1, seq: 0, t: 0 };
 const ENDED = { type: "turn.ended", turn: 1, seq: 9, t: 1, reason: "done" };
 
 /** What a client gets of a body that comes in these pieces. */
-async function told(pieces, { path = "/turns", ...options } = {}) {
+async function told(pieces, { path = "/turns?user=ann", ...options } = {}) {
   let events;
   const answer = async (request, response) => {
     assert.equal(request.url, path);
@@ -47,11 +47,11 @@ test("a request holds what was given, and nothing else", async () => {
     await all(new Client(url, { user: "bob" }).turn({ a: [1] }, { entry: "llm", options, timeline: true }));
   });
   const [[method, path, headers, body], [, otherPath, otherHeaders, other]] = asked;
-  assert.deepEqual([method, path, body], ["POST", "/live/turns", { user: "ann", input: "hello" }]);
+  assert.deepEqual([method, path, body], ["POST", "/live/turns?user=ann", { user: "ann", input: "hello" }]);
   assert.equal(headers.authorization, "Bearer a-token-of-mine");
   assert.equal(headers["content-type"], "application/json");
   assert.equal(headers.accept, "application/x-ndjson");
-  assert.equal(otherPath, "/turns");
+  assert.equal(otherPath, "/turns?user=bob");
   assert.equal(otherHeaders.authorization, undefined);
   assert.deepEqual(other, {
     user: "bob", input: { a: [1] }, entry: "llm", options: { LLM: { temperature: 0.5 } }, timeline: true,
@@ -200,7 +200,8 @@ test("questions are answered", async () => {
     response.writeHead(request.url === "/health/ready" ? 503 : 200).end('{"turn":3,"status":"unready"}');
   };
   await serving({ answer }, async (url) => {
-    const client = new Client(url, { user: "ann" });
+    // As Python's and C#'s clients write it: a proxy goes by these bytes.
+    const client = new Client(url, { user: "(ann)'s!" });
     assert.equal(await client.interrupt(), 3);
     assert.equal((await client.ready()).status, "unready");
     await client.flow();
@@ -208,7 +209,7 @@ test("questions are answered", async () => {
     await client.schema("events");
   });
   const gets = ["/health/ready", "/flow", "/schema?of=turns", "/schema?of=events"].map((path) => `GET ${path} `);
-  assert.deepEqual(asked, ['POST /interrupt {"user":"ann"}', ...gets]);
+  assert.deepEqual(asked, [`POST /interrupt?user=%28ann%29%27s%21 {"user":"(ann)'s!"}`, ...gets]);
 });
 
 test("what is not JSON is an error that names the route", async () => {

@@ -42,7 +42,7 @@ namespace Ezflow
             body["user"] = User;
             body["input"] = TurnRequest.Payload(input);
             // On the thread pool: not even the writing of a long recording as JSON holds up a frame of the game.
-            Task.Run(() => turn.Run(() => turn.Ask(body)));
+            Task.Run(() => turn.Run(() => turn.Ask(Naming("/turns"), body)));
             return turn;
         }
 
@@ -53,7 +53,7 @@ namespace Ezflow
             var sound = format ?? SoundFormat.Speech;
             var start = (request ?? new TurnRequest()).ToJson();
             start["format"] = new Dictionary<string, object> { ["rate_hz"] = sound.RateHz, ["channels"] = sound.Channels };
-            var url = new UriBuilder(Url + "/ws") { Query = "user=" + Uri.EscapeDataString(User) };
+            var url = new UriBuilder(Url + Naming("/ws"));
             url.Scheme = url.Scheme == "https" ? "wss" : "ws";
             Task.Run(() => turn.Run(() => turn.Converse(url.Uri, Token, start)));
             return turn;
@@ -63,7 +63,7 @@ namespace Ezflow
         public async Task<int?> Interrupt(CancellationToken cancelled = default(CancellationToken))
         {
             var body = new Dictionary<string, object> { ["user"] = User };
-            var answer = await api.Get(HttpMethod.Post, "/interrupt", body, cancelled).ConfigureAwait(false);
+            var answer = await api.Get(HttpMethod.Post, Naming("/interrupt"), body, cancelled).ConfigureAwait(false);
             var turn = EventReader.Number(answer, "turn");
             return turn == 0 ? (int?)null : turn;
         }
@@ -84,6 +84,12 @@ namespace Ezflow
         public Task Ready(CancellationToken cancelled = default(CancellationToken))
         {
             return api.Get(HttpMethod.Get, "/health/ready", null, cancelled);
+        }
+
+        /// <summary>A path that names the user, though the body may too: a proxy before several servers sees no bodies.</summary>
+        private string Naming(string path)
+        {
+            return path + "?user=" + Uri.EscapeDataString(User);
         }
 
         /// <summary>Gives the connections back. Turns that run should be cancelled before.</summary>

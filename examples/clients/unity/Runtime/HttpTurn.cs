@@ -17,9 +17,9 @@ namespace Ezflow
             this.api = api;
         }
 
-        internal async Task Ask(Dictionary<string, object> body)
+        internal async Task Ask(string path, Dictionary<string, object> body)
         {
-            using (var response = await api.Send(HttpMethod.Post, "/turns", body, Cancelled).ConfigureAwait(false))
+            using (var response = await api.Send(HttpMethod.Post, path, body, Cancelled).ConfigureAwait(false))
             using (var stream = await response.Content.ReadAsStreamAsync().ConfigureAwait(false))
             {
                 var lines = new LineReader(stream);

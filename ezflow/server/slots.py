@@ -1,0 +1,133 @@
+"""The workers of a supervisor (workers.py), and their places: who stands in one, dies and is replaced."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .inherited import Start
+
+if TYPE_CHECKING:
+    from .workers import Supervisor
+
+__all__ = ["NO_LINE", "Slot", "Worker"]
+
+log = logging.getLogger("ezflow.server")
+
+# One that has served for so long is not about to die again.
+STEADY_S = 60.0
+# The pause before the second one in a row that did not: it doubles with each, up to the longest.
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+# Its line ends when it has left.
+NO_LINE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+@attrs.define(eq=False)
+class Worker:
+    """A process that serves, as its supervisor knows it."""
+
+    slot: int
+    process: trio.Process
+    line: trio.SocketStream
+    begun_at: float
+    begun_at_ns: int  # by the clock that dates files
+    start: Start = attrs.field(factory=partial(Start, ready=False))
+    left: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell has it."""
+        code = self.process.returncode or 0
+        return 128 - code if code < 0 else code
+
+    @property
+    def how_it_left(self) -> str:
+        code = self.process.returncode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+        return f"signal {-code}"
+
+    async def hear(self) -> None:
+        """Wait until it is ready, or has left."""
+        said = b""
+        with suppress(*NO_LINE):
+            while b"\n" not in said and (piece := await self.line.receive_some()):
+                said += piece
+        if b"\n" in said:
+            self.start = Start.read(said)
+        if not self.start.ready:
+            await self.left.wait()
+
+
+class Slot:
+    """The place of a worker, which has one after the other."""
+
+    worker: Worker
+
+    def __init__(self, supervisor: Supervisor, number: int, sockets: Sequence[socket.socket]) -> None:
+        self._supervisor = supervisor
+        self._number = number
+        self._sockets = sockets
+        self._starting = trio.Lock()
+        self._wanted = trio.Event()
+
+    async def _start(self, *, reports: bool = False) -> Worker:
+        return await self._supervisor.start(self._number, self._sockets, reports=reports)
+
+    async def open(self, *, reports: bool = False) -> None:
+        """Start the first one. If it does not start, end all."""
+        self.worker = await self._start(reports=reports)
+        if not self.worker.start.ready:
+            self._supervisor.fail(self.worker.exit_code)
+
+    async def keep(self) -> None:
+        """Replace each that leaves."""
+        short_lived = 0
+        while True:
+            worker = self.worker
+            await worker.left.wait()
+            async with self._starting:
+                if self._supervisor.ending:
+                    return
+                if self.worker is not worker:
+                    continue  # it was replaced
+                is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
+                short_lived = 0 if is_steady else short_lived + 1
+                pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
+                log.error(
+                    "worker %d (process %d) %s: %s; another starts %s",
+                    self._number,
+                    worker.process.pid,
+                    "died" if worker.start.ready else "does not start",
+                    worker.how_it_left,
+                    f"in {pause_s:g} s" if pause_s else "at once",
+                )
+                self._wanted = trio.Event()
+                with trio.move_on_after(pause_s):
+                    await self._wanted.wait()
+                try:
+                    self.worker = await self._start()
+                except OSError as error:  # no memory, or no more processes: there may be at another time
+                    log.error("worker %d: no process can be started: %s", self._number, error)
+
+    async def renew(self, since: float, *, reports: bool) -> Worker:
+        """Put a worker that was started after `since` in the place of the one there is; if it starts."""
+        self._wanted.set()
+        async with self._starting:
+            if self.worker.begun_at > since:
+                return self.worker  # one had died, and the next read what had changed
+            worker = await self._start(reports=reports)
+            if worker.start.ready:
+                self._supervisor.replace(self.worker)
+                self.worker = worker
+            return worker

@@ -1,0 +1,194 @@
+"""Several processes behind one address: real ones, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+import pytest
+import trio
+from supervised import FLOW, ask, first_process, gone, process_at, supervised
+
+import ezflow
+from ezflow import SettingsError
+from ezflow.client import Client, ClientError
+from ezflow.server.config import Settings
+from ezflow.server.inherited import VARIABLE, Inherited
+from ezflow.server.workers import Supervisor
+from ezflow.testing import FakeLLM
+
+TWO = ("--workers", "2", "--worker-port", "0")
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
+
+
+async def test_workers_share_an_address_and_have_one_each(tmp_path):
+    async with supervised(tmp_path, *TWO) as server:
+        shared, first, second = await server.urls(2)
+        workers = {await process_at(first), await process_at(second)}
+        assert len(workers) == 2
+        assert server.process.pid not in workers
+        assert await process_at(shared) in workers
+        assert server.said.count("Pipeline verified") == server.said.count("Listening") == 1
+
+
+async def test_a_worker_that_is_killed_breaks_its_turns_alone_and_another_takes_its_sockets(tmp_path):
+    async with supervised(tmp_path, *TWO) as server:
+        _, first, second = await server.urls(2)
+        killed, other = await process_at(first), await process_at(second)
+        async with Client(first, user="ann") as ann, Client(second, user="bob") as bob:
+            async with ann.turn("stay") as broken, bob.turn(f"wait {tmp_path}/go") as unharmed:
+                assert [await first_process(turn) for turn in (broken, unharmed)] == [killed, other]
+                os.kill(killed, signal.SIGKILL)
+                with pytest.raises(ClientError):
+                    async for _ in broken:
+                        pass
+                # Nobody is refused: what comes before the next worker is ready waits for it.
+                assert await process_at(first) not in (killed, other)
+                (tmp_path / "go").touch()
+                assert [event.reason async for event in unharmed][-1] == "done"
+        assert await process_at(second) == other
+        await server.until(rf"worker 1 \(process {killed}\) died: SIGKILL; another starts at once")
+
+
+async def test_a_signal_lets_turns_finish_whoever_else_gets_it(tmp_path):
+    async with supervised(tmp_path, *TWO) as server:
+        _, first, second = await server.urls(2)
+        workers = [await process_at(first), await process_at(second)]
+        async with Client(first, user="ann") as ann, Client(second, user="bob") as bob:
+            async with ann.turn(f"wait {tmp_path}/go") as of_ann, bob.turn(f"wait {tmp_path}/go") as of_bob:
+                assert [await first_process(turn) for turn in (of_ann, of_bob)] == workers
+                server.signal(signal.SIGINT)
+                await server.until("Shutting down")
+                for worker in workers:  # as a terminal and systemd signal all of the processes
+                    os.kill(worker, signal.SIGINT)
+                    os.kill(worker, signal.SIGTERM)
+                (tmp_path / "go").touch()
+                for turn in (of_ann, of_bob):
+                    assert [event.reason async for event in turn][-1] == "done"
+        assert await server.ended() == 0
+        for worker in workers:
+            await gone(worker)
+        assert server.said.count("Shutting down") == 1
+        assert "died" not in server.said
+
+
+async def test_a_second_signal_ends_all_at_once(tmp_path):
+    async with supervised(tmp_path, "--workers", "2", "--grace", "600") as server:
+        (shared,) = await server.urls(0)
+        async with Client(shared, user="ann") as ann, ann.turn("stay") as turn:
+            worker = await first_process(turn)
+            server.signal(signal.SIGTERM)
+            await server.until("Shutting down")
+            server.signal(signal.SIGTERM)
+            assert await server.ended() == -signal.SIGTERM
+            await gone(worker)
+
+
+async def test_a_supervisor_that_is_killed_leaves_no_worker_behind(tmp_path):
+    async with supervised(tmp_path, *TWO) as server:
+        _, first, second = await server.urls(2)
+        workers = [await process_at(first), await process_at(second)]
+        server.signal(signal.SIGKILL)
+        for worker in workers:
+            await gone(worker)
+
+
+async def test_a_worker_that_dies_again_and_again_is_started_after_growing_pauses(tmp_path):
+    async with supervised(tmp_path, "--workers", "2", "--worker-port", "0") as server:
+        _, first, second = await server.urls(2)
+        other = await process_at(second)
+        for _ in range(2):
+            with pytest.raises(ClientError):
+                await ask(first, "die")
+        await server.until(r"worker 1 \(process \d+\) died: exit code 3; another starts at once")
+        await server.until(r"worker 1 \(process \d+\) died: exit code 3; another starts in 1 s")
+        (tmp_path / "pipeline.py").write_text("fault")
+        await server.until(r"worker 1 \(process \d+\) does not start: exit code 1; another starts in 2 s")
+        (tmp_path / "pipeline.py").write_text(FLOW)
+        assert await process_at(first) not in (other, server.process.pid)
+        assert await process_at(second) == other
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("flow", "said", "code"),
+    [
+        ("from ezflow.testing import FakeLLM, FakeASR\nflow = FakeLLM() >> FakeASR()", "FakeASR takes", 1),
+        ("raise OSError('no such device')", "ezflow: no such device", 1),
+        ("import os\nos.abort()", "", 128 + signal.SIGABRT),
+        (None, "pipeline.py is no file", 2),
+    ],
+)
+async def test_a_first_start_that_fails_ends_all_and_is_said_once(tmp_path, flow, said, code):
+    async with supervised(tmp_path, "--workers", "3", flow=flow) as server:
+        assert await server.ended() == code
+    assert server.said.count(said) == 1 or not said
+    assert "Listening" not in server.said
+
+
+async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with supervised(tmp_path, "--workers", "2", "--worker-port", str(port), flow=None) as server:
+            assert await server.ended() == 1
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in server.said
+
+
+async def test_a_worker_that_does_not_leave_is_killed(tmp_path, caplog):
+    (tmp_path / "pipeline.py").write_text(FLOW)
+    command = [sys.executable, "-m", "ezflow", "serve", str(tmp_path / "pipeline.py"), "--grace", "0.1"]
+    said: list[str] = []
+    settings = Settings(port=0, worker_port=0, grace_s=0.1, playground=False)
+    supervisor = Supervisor(command, settings, say=said.append, leave_s=0.5)
+    codes = []
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+
+            async def run():
+                codes.append(await supervisor.run())
+
+            nursery.start_soon(run)
+            while len(said) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            url = said[1].removeprefix("Workers: ")
+            async with Client(url, user="ann") as ann, ann.turn(f"block {tmp_path}/go {tmp_path}/blocks") as turn:
+                worker = await first_process(turn)
+                (tmp_path / "go").touch()
+                while not (tmp_path / "blocks").exists():  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+                os.kill(os.getpid(), signal.SIGTERM)
+                await gone(worker)
+    assert codes == [1]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"worker 1 (process {worker}) did not leave: it is killed"
+    ]
+
+
+def test_a_program_is_one_process():
+    with pytest.raises(SettingsError, match="ezflow serve FILE --workers N"):
+        ezflow.serve(FakeLLM("hi"), workers=2)
+
+
+@pytest.mark.parametrize(
+    "ports", [{"workers": 0}, {"worker_port": 65535, "workers": 2}, {"worker_port": 3420, "workers": 2}]
+)
+def test_ports_that_cannot_be_are_refused(ports):
+    with pytest.raises(SettingsError):
+        Settings(**ports)
+
+
+def test_what_a_worker_inherits_is_not_for_the_programs_that_it_starts():
+    ours, its = socket.socketpair()
+    with ours, its:
+        its.set_inheritable(True)
+        given = Inherited(sockets=(), line=its.fileno(), reports=True, tells_files=False)
+        environment = given.environment()
+        assert Inherited.take(environment) == given
+        assert VARIABLE not in environment
+        assert not its.get_inheritable()
+    with pytest.raises(SettingsError, match="unset it"):
+        Inherited.take({VARIABLE: "1"})
