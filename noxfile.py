@@ -45,7 +45,12 @@ def tests(session: nox.Session) -> None:
     if not session.posargs:
         check_style(session)
         check_types(session)
-    session.run("pytest", *session.posargs)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    # By file, so that what the tests of one file share is made once. A browser that hears and plays comes after, alone.
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "--ignore", "tests/playground")
+    session.run("pytest", "tests/playground")
 
 
 @nox.session

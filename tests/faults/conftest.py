@@ -49,6 +49,19 @@ def count(request: pytest.FixtureRequest) -> Callable[..., None]:
     return add
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes (pytest-xdist) tells its own to the one that tells all."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["tried"] = {test: dict(numbers) for test, numbers in session.config.stash.get(DONE, {}).items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    done = node.config.stash.setdefault(DONE, {})
+    tried = getattr(node, "workeroutput", {}).get("tried", {})
+    done.update({test: Counter(numbers) for test, numbers in tried.items()})
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     done = config.stash.get(DONE, {})
     if done:

@@ -34,6 +34,8 @@ butler:
 APPID, TOKEN = "1234567890", "a-token"
 BOTH = pytest.mark.parametrize("streaming", [False, True])
 
+PACKED = gzip.compress(b"busy", mtime=0)
+
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +423,7 @@ def piece(number: int, data: bytes) -> bytes:
         (frame(0b1011, 1, piece(1, gzip.compress(b"ab", mtime=0)), packing=1), Sound(b"ab", False)),
         (frame(0b1100, 1, b"{}"), None),
         (frame(0b1111, 0, struct.pack(">II", 3005, 4) + b"busy"), Failed(3005, "busy")),
-        (frame(0b1111, 0, struct.pack(">II", 3005, 9) + gzip.compress(b"busy", mtime=0), packing=1), Failed(3005, "busy")),
+        (frame(0b1111, 0, struct.pack(">II", 3005, 9) + PACKED, packing=1), Failed(3005, "busy")),
     ],
 )
 def test_a_frame_is_understood(message: bytes, meant: Any) -> None:
