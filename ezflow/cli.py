@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
 
 from . import __version__
 from .commands import check, completion, config, graph, models, modules, new, run, serve, talk, top
@@ -42,6 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names; of one that there is none, it says the nearest that there is."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **how})
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  (typeshed has overloads)
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            named = unknown[0].partition("=")[0]
+            close = get_close_matches(named, re.findall(r"--[a-z-]+", self.format_help()), 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options, unknown
+
+
 def _complain(error: Exception) -> None:
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
@@ -49,7 +70,7 @@ def _complain(error: Exception) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ezflow", description="Typed voice and chat pipelines.")
+    parser = Parser(prog="ezflow", description="Typed voice and chat pipelines.")
     parser.add_argument("--version", action="version", version=f"ezflow {__version__}")
     parser.set_defaults(parser=parser)  # of which `completion` tells a shell
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

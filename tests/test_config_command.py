@@ -69,6 +69,13 @@ def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments,
     assert done.stderr.startswith(f"ezflow: {said}")
 
 
+@pytest.mark.parametrize(("given", "meant"), [("--prot", "--port"), ("--max-session", "--max-sessions")])
+def test_an_option_that_there_is_none_is_answered_with_the_nearest(folder, given, meant):
+    done = ezflow(folder, "serve", "flow.py", given, "1")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"ezflow serve: error: unrecognized arguments: {given} 1; did you mean {meant}?\n")
+
+
 def test_a_server_takes_what_its_file_says(folder):
     (folder / "ezflow.toml").write_text("[server]\nport = 0\nplayground = false\n")
     command = [sys.executable, "-m", "ezflow", "serve", "flow.py"]
