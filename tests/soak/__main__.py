@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,8 +32,7 @@ QUIET_S = 4.0  # on the average, between two faults of the backends
 
 async def soak(pid: int, load: Load, users: int, minutes: float) -> tuple[Watcher, float, list[Verdict]]:
     """What was seen, after how many seconds the server counts as warm, and how it is judged."""
-    async with await Http.open(load.port) as http:
-        watcher = Watcher(pid, load, http)
+    async with aclosing(Watcher(pid, load, await Http.open(load.port))) as watcher:
         # What the first turn alone has to make belongs to a server at rest.
         first = User(load, users + 1)
         for action in (whole_turns, voice_turns, live_turns):

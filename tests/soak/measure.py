@@ -21,14 +21,19 @@ VALUE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
+# A server closes a connection after a thousand requests (hypercorn's `keep_alive_max_requests`); each sample has two.
+SAMPLES = 400
+
+
 class Watcher:
-    """Takes samples. Its one connection stays open as long as it does."""
+    """Takes samples, over one connection at a time."""
 
     def __init__(self, pid: int, load: Load, http: Http) -> None:
         self.pid = pid
         self.samples: list[Sample] = []
         self.over = False
         self._load, self._http = load, http
+        self._taken = 0
         self.begun = monotonic()
 
     async def watch(self) -> None:
@@ -39,6 +44,10 @@ class Watcher:
             await trio.sleep(max(0.0, self.begun + len(self.samples) - monotonic()))
 
     async def sample(self, path: str = "/inside") -> Sample:
+        self._taken += 1
+        if self._taken % SAMPLES == 0:
+            await trio.aclose_forcefully(self._http.stream)
+            self._http = await Http.open(self._load.port)
         tasks, blocks = map(int, (await self._told(path)).split())
         idle = running = 0.0
         results: Counter[str] = Counter()
@@ -71,6 +80,9 @@ class Watcher:
             first_s=first_s,
             results=dict(results),
         )
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._http.stream)
 
     async def settled(self, like: Sample | None, patience_s: float) -> Sample:
         """Once nobody has a session, and no more is open than once was; what is, if patience ends before."""
