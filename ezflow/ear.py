@@ -130,15 +130,20 @@ class Run:
         """The client took a sound: it plays it after what it plays already, and hears an answer's words in it."""
         exchanges: list[Exchange] = []
         told: list[Exchange] = []
+        runs: list[Run] = []
         run: Run | None = self
         while run is not None:
             run.plays_until = max(run.plays_until, trio.current_time()) + audio.duration_s
             exchanges += [exchange for exchange in run.exchanges if not exchange.void]
             told += run.told
+            runs.append(run)
             run = run.parent
         if audio.text and exchanges:
             answer = next((exchange for exchange in (*told, *exchanges) if exchange.says(audio.text)), exchanges[-1])
             answer.spoken.append(Spoken(seq, audio.text, 1000 * audio.duration_s))
+            if answer not in told:  # sounds come in order: of those before it none is on its way any more
+                for told_in in runs:
+                    told_in.told.clear()
 
     def within(self, other: Run) -> bool:
         run: Run | None = self

@@ -87,6 +87,8 @@ class Place:
         try:
             if turn.id:
                 return  # one task feeds it and another reads it: the first of them has started it
+            if self.closing:
+                raise TurnClosedError(f"the session of {self.user!r} is over.")
             if self._turn is not None:
                 await self._turn.aclose()
             if self.closing:
@@ -189,6 +191,7 @@ class Places(Mapping[str, Place]):
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
         self._places: dict[str, Place] = {}
+        self._stuck: dict[str, Place] = {}  # whose stages do not leave, and whose users have another meanwhile
 
     @property
     def threads(self) -> trio.CapacityLimiter:
@@ -208,16 +211,25 @@ class Places(Mapping[str, Place]):
     async def lease(self, user: str) -> AsyncGenerator[Place, None]:
         """Hold the user's place, made when there is none. Raises: SessionsFull when all are held; SessionBusy."""
         place = self._places.get(user)
-        if place is not None and place.turn is not None and place.turn.is_stuck:
-            self._end(place)  # its user need not wait for a stage that may never leave
+        if place is not None and place.turn is not None and place.turn.is_stuck and user not in self._stuck:
+            self._end(place)  # its user need not wait for a stage that may never leave; but for a second one
+            self._stuck[user] = place
+            place.closing = True  # whoever still holds it begins nothing beside the new one
             place = None
         if place is None:
-            if len(self) >= self._limits.max_sessions:
+            if len(self) + len(self._stuck) >= self._limits.max_sessions:
                 self._make_room()
-            place = made = self._places[user] = Place(user, self._limits, self._threads, self.memory)
-            self._nursery.start_soon(made.hold, lambda: self._forget(made))
+            place = self._places[user] = Place(user, self._limits, self._threads, self.memory)
+            self._nursery.start_soon(self._hold, place)
         async with place.lease():
             yield place
+
+    async def _hold(self, place: Place) -> None:
+        try:
+            await place.hold(lambda: self._forget(place))
+        finally:
+            if self._stuck.get(place.user) is place:
+                del self._stuck[place.user]
 
     def _make_room(self) -> None:
         """End the place that nobody has held for longest. Raises: SessionsFull if all are held."""

@@ -63,9 +63,12 @@ class Stage(Flow[Any, Any]):
         try:
             try:
                 await self.module.run(take, give, view)
-            finally:
+            except BaseException as own:
                 if len(task.child_nurseries) > nurseries:
-                    await _end_left_open(task.child_nurseries[nurseries:])
+                    await _end_left_open(task.child_nurseries[nurseries:], own)
+                raise
+            if len(task.child_nurseries) > nurseries:
+                await _end_left_open(task.child_nurseries[nurseries:])
             view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
@@ -93,12 +96,14 @@ class Stage(Flow[Any, Any]):
             raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
 
 
-async def _end_left_open(nurseries: Sequence[trio.Nursery]) -> None:
+async def _end_left_open(nurseries: Sequence[trio.Nursery], own: BaseException | None = None) -> None:
     """End the nurseries that a module has entered by hand and not left, and what runs in them.
 
-    Trio would notice only at the end of the task, and end all users' turns for it. Raises: BaseExceptionGroup.
+    Trio would notice only at the end of the task, and end all users' turns for it. `own`: what the module itself
+    raised. Raises: BaseExceptionGroup.
     """
-    names, errors = [], list[BaseException]()
+    names = list[str]()
+    errors = [leaf for leaf in flat(own) if not isinstance(leaf, trio.Cancelled)] if own is not None else []
     for nursery in reversed(nurseries):
         names += [repr(task.name) for task in nursery.child_tasks]
         nursery.cancel_scope.cancel()
@@ -113,7 +118,7 @@ async def _end_left_open(nurseries: Sequence[trio.Nursery]) -> None:
         f"it has left a nursery open, in which there ran: {', '.join(names) or 'nothing'}. "
         "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
     )
-    raise BaseExceptionGroup("a nursery was left open", [fault, *errors])
+    raise BaseExceptionGroup("a nursery was left open", [fault, *errors]) from own
 
 
 class _StageOutbox:

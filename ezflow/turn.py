@@ -192,7 +192,7 @@ class TurnState:
     def played(self, seq: int, ms: float) -> None:
         """The listener has heard so much of the audio event `seq`; of a run that is over it is no news."""
         for run in self.runs:
-            sounds = [spoken for exchange in run.exchanges for spoken in exchange.spoken]
+            sounds = [spoken for exchange in (*run.told, *run.exchanges) for spoken in exchange.spoken]
             for spoken in sounds:
                 if spoken.seq == seq:
                     spoken.heard_ms = max(ms, spoken.heard_ms or 0.0)

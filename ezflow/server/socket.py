@@ -326,6 +326,8 @@ class Conversation:
             except* (StageStuck, TurnClosedError) as errors:
                 for error in flat(errors):
                     await self._say(complaint(error))  # type: ignore[arg-type]  # of these two
+                if errors.subgroup(StageStuck) is not None:  # who comes again has a new session
+                    self.leave(1011, "a stage of your turn does not leave: connect again")
             finally:
                 live.close()
                 live.finished.set()

@@ -54,9 +54,14 @@ class Slots:
         if self.take_nowait():
             return
         latest = trio.current_time() + self.place_s
-        with trio.move_on_at(min(latest, end)):
-            await self._queue.setdefault(user, ParkingLot()).park()
-            return
+        lot = self._queue.setdefault(user, ParkingLot())
+        try:
+            with trio.move_on_at(min(latest, end)):
+                await lot.park()
+                return
+        finally:
+            if not lot and self._queue.get(user) is lot:
+                del self._queue[user]  # who comes again stands at the end
         if end <= latest:
             raise faults.timeout("was too busy: no connection became free in the time there is")
         raise faults.timeout(

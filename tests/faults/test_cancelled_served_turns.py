@@ -317,7 +317,9 @@ async def test_a_server_that_is_shut_down_at_any_checkpoint_of_a_turn_ends_in_or
     while step <= steps:
         before = descriptors(), _threads()
         steps_of_it = await shut_down_at(flows, client, step)
-        await becomes(lambda: (descriptors(), _threads()) <= before, "nothing is left of the server")  # noqa: B023
+        files, threads = before
+        await becomes(lambda: descriptors() <= files, "no descriptor is left of the server")  # noqa: B023
+        await becomes(lambda: _threads() <= threads, "no thread is left of the server")  # noqa: B023
         if not step:
             steps = steps_of_it
             stride = 1 if is_long else max(1, steps // SHUTDOWNS)

@@ -22,6 +22,7 @@ MIB = 1024 * 1024
 BIG, PIECE = 100 * MIB, 64 * 1024
 # What one client may have the server hold: a body, which is decoded, and the pieces that it came in.
 MOST_MIB = 96.0
+HELD_UP_S = 10.0  # a turn beside an attack, on a machine that does other things too
 MOST_CONNECTIONS = 2000  # each is a third of a millisecond to the server when it ends, and they end together
 WITHIN_S = 300.0
 ASK = b'{"user":"mallory","input":"hello"}'
@@ -254,5 +255,6 @@ async def test_who_sends_too_much_costs_bounded_memory_and_nobody_elses_turn(tmp
             )
             print(f"{attack.__name__:36} {figures}")
             assert peak < MOST_MIB, attack.__name__
+            assert witness.worst_s < HELD_UP_S, attack.__name__
         print(f"its loop was late by {await server.lag_s():.3f} s at most")
     count(attacks=len(attacks), witness_turns=witness.turns)

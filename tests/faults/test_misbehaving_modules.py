@@ -11,7 +11,7 @@ import trio
 from processes import WITHIN_S, Clients, Process, served, started
 from reachable import Post
 
-from ezflow import Module, Turn, module
+from ezflow import Module, Turn, TurnFailed, module
 from ezflow.service import open_flow
 
 # What each does when it is told its name.
@@ -149,6 +149,21 @@ async def test_what_runs_in_a_nursery_that_is_left_open_ends_with_its_stage(auto
                     assert [event.type for event in events[-2:]] == ["error", "turn.ended"]
             assert len(ended) == 2
             assert not session.place.tasks
+
+
+async def test_what_a_module_raises_while_a_nursery_of_its_own_is_open_is_told_too(autojump_clock):
+    @module
+    class Breaks(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            await trio.open_nursery().__aenter__()
+            raise ValueError("the module's own error")
+
+    with pytest.raises(TurnFailed) as failed:
+        await Breaks().collect(["a"])
+    assert [str(error).partition(",")[0] for error in failed.value.exceptions] == [
+        "it has left a nursery open",
+        "the module's own error",
+    ]
 
 
 async def test_what_a_task_raises_in_a_nursery_that_is_left_open_is_told_too(autojump_clock):

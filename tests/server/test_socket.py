@@ -705,6 +705,33 @@ async def test_a_fault_of_the_server_closes_the_socket_with_1011(caplog):
     assert "a bug" in caplog.text
 
 
+async def test_when_a_stage_does_not_leave_the_socket_is_closed_with_1011_and_who_comes_again_has_a_new_session():
+    begun, freed = trio.Event(), trio.Event()
+
+    @module
+    async def stubborn(text: str) -> str:
+        if text == "stay":
+            begun.set()
+            with trio.CancelScope(shield=True):
+                await freed.wait()
+        return text
+
+    async with serving_sockets(stubborn, cleanup_s=0.1) as server:
+        async with server.client() as client:
+            await client.send("start")
+            await client.send("input", data="stay")
+            await begun.wait()
+            await client.send("start")
+            assert (await client.until("error"))[-1]["error"] == "StageStuck"
+            assert await client.closing() == 1011
+        async with server.client() as again:
+            await again.send("start")
+            await again.send("input", data="go")
+            assert (await again.until("text"))[-1]["text"] == "go"
+            assert len(server.service.sessions) == 1
+        freed.set()
+
+
 async def test_at_shutdown_open_sockets_are_closed_with_1001(serving):
     endings = []
     async with trio.open_nursery() as nursery:

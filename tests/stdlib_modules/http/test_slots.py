@@ -126,6 +126,11 @@ async def test_whoever_waits_is_told_in_time_however_many_came_before(autojump_c
             nursery.start_soon(ask, number)
     assert told == [60.0] * 50
     assert (slots.free, slots.waiting) == (0, 0)
+    async with trio.open_nursery() as nursery:  # who gave up before has no turn before who comes now
+        line = Line(slots, nursery)
+        for name in ["new 1", "user 0"]:
+            await line.join(name)
+        assert await line.served(2) == ["new 1", "user 0"]
 
 
 async def test_what_is_wanted_by_an_earlier_time_is_waited_for_no_longer(autojump_clock) -> None:
