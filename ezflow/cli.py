@@ -19,6 +19,7 @@ from . import __version__
 from .commands import check, completion, config, graph, models, modules, new, run, serve, talk, top
 from .errors import EzflowError, FlowError, SettingsError
 from .target import TargetError
+from .values import SECRETS
 
 __all__ = ["main"]
 
@@ -64,9 +65,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def _complain(error: Exception) -> None:
+    from .redaction import Redactor, secrets_of_environment
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
-    print(f"ezflow: {plain(str(error))}", file=sys.stderr)
+    print(f"ezflow: {Redactor(SECRETS | secrets_of_environment()).traceback(plain(str(error)))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

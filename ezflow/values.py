@@ -18,7 +18,7 @@ import attrs
 
 from .errors import SettingsError
 
-__all__ = ["Given", "Values", "current", "nearest", "parse", "setting", "using"]
+__all__ = ["SECRETS", "Given", "Values", "nearest", "parse", "setting", "using"]
 
 T = TypeVar("T", str, int, float, bool)
 
@@ -66,6 +66,10 @@ class Values:
             )
         else:
             given = Given(default, "default", is_secret)
+        if is_secret or (name in self.asked and self.asked[name].is_secret):  # once is for good
+            given = attrs.evolve(given, is_secret=True)
+            if given.value:
+                SECRETS.add(str(given.value))
         self.asked[name] = given
         return given.value
 
@@ -77,11 +81,6 @@ class Values:
                     near = nearest(name, self.asked)
                     raise SettingsError(f"{place} gives {name}, which {target} does not ask for. {near}")
 
-    @property
-    def secrets(self) -> set[str]:
-        """What must not stand in a log."""
-        return {str(given.value) for given in self.asked.values() if given.is_secret and given.value}
-
     def _typed(self, name: str, kind: type, is_secret: bool) -> Any:
         value = self.written[name]
         if kind is float and type(value) is int:
@@ -92,6 +91,8 @@ class Values:
         return value
 
 
+# What this process has taken as secret: for the log to hide, and for what a command says when it fails.
+SECRETS: set[str] = set()
 current: ContextVar[Values | None] = ContextVar("ezflow_values", default=None)
 
 

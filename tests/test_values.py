@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ezflow import SettingsError, setting
-from ezflow.values import Given, Values, using
+from ezflow.values import SECRETS, Given, Values, using
 
 
 def of(**places: Any) -> Values:
@@ -104,4 +104,6 @@ def test_a_secret_is_in_no_error_and_is_known_to_the_log():
             assert not {"12ab", "5"} & set(str(refused.value).split())
         assert setting("KEY", secret=True) == "s3cret"
         assert values.asked["KEY"] == Given("s3cret", "environment", is_secret=True)
-        assert values.secrets == {"s3cret"}
+        assert setting("KEY", "") == "s3cret"  # asked for again, it is one still
+        assert values.asked["KEY"].is_secret
+        assert "s3cret" in SECRETS

@@ -75,7 +75,7 @@ class Ending:
         signal.raise_signal(signum)
 
     def _watch(self) -> None:
-        if self._heard.get() and not self._left.wait(self._within_s):
+        if self._heard.get() and not self._left.wait(min(self._within_s, threading.TIMEOUT_MAX)):
             task = running_in(threading.main_thread().ident)
             who = f"{module_in(task) or 'code of no module'}, at {line_of(task)}," if task else "what is named above"
             _end(f"{self._within_s:g} s after the signal {who} has not left: the process ends without it")

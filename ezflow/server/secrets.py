@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from ..errors import SettingsError
 from ..flow import Flow
 from ..redaction import secrets_of_environment, secrets_of_modules
-from ..values import current
+from ..values import SECRETS
 from .tokens import Token, lines_of_environment, secret_of
 
 __all__ = ["secrets_of"]
@@ -16,10 +18,11 @@ __all__ = ["secrets_of"]
 def secrets_of(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str] = ()) -> set[str]:
     """What the environment says, what the flows' file took as secret, what modules hold or name, and the tokens.
 
-    `tokens` as they were given: settings keep only the hashes of them. Raises: SettingsError.
+    `tokens` as they were given: settings keep only the hashes of them.
     """
-    lines = [*lines_of_environment(), *([tokens] if isinstance(tokens, str) else tokens)]
+    around: list[str] = []
+    with suppress(SettingsError):  # it cannot be read: who needs it says so
+        around = lines_of_environment()
+    lines = [*around, *([tokens] if isinstance(tokens, str) else tokens)]
     modules = [stage.module for flow in flows.values() for stage in flow.stages]
-    values = current.get()
-    asked = values.secrets if values is not None else set()
-    return asked | secrets_of_environment() | secrets_of_modules(modules) | {*filter(None, map(secret_of, lines))}
+    return SECRETS | secrets_of_environment() | secrets_of_modules(modules) | {*filter(None, map(secret_of, lines))}

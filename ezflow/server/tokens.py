@@ -65,6 +65,12 @@ def read_file(path: str | Path) -> list[str]:
     """The lines of a token file. Raises: SettingsError if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").splitlines() or [""]
+    except FileNotFoundError as error:
+        if len(str(path)) >= MIN_CHARS and CHARS.fullmatch(str(path)) and "." not in str(path):
+            # It may be a token: then it must not be repeated.
+            why = "a token file is needed, and what was given is none; a token itself goes into EZFLOW_TOKENS."
+            raise SettingsError(why) from None
+        raise SettingsError(f"the token file {path} cannot be read: {error.strerror}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the token file {path} cannot be read: {error}") from error
 

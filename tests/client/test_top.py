@@ -243,6 +243,8 @@ async def test_an_answer_without_end_is_left(monkeypatch):
 
 
 AT_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started CI with it ignored
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "ezflow", "top", *sys.argv[1:]])

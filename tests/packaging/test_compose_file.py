@@ -48,7 +48,7 @@ def test_its_settings_and_values_are_understood(tmp_path):
 def test_turns_may_end_and_models_be_released_before_it_is_killed():
     patience_s = float(service("ezflow")["stop_grace_period"].removesuffix("s"))
     grace_s = float(service("ezflow")["environment"]["EZFLOW_GRACE_S"])
-    assert patience_s > grace_s + 2 * Settings().cleanup_s
+    assert patience_s > grace_s + 4 * (Settings().cleanup_s + 1)  # turns, stages, two modules; and a store
 
 
 @IN_CHECKOUT
