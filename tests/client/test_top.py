@@ -19,6 +19,7 @@ import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 from peers import answering
 
 from ezflow import Latest
@@ -268,7 +269,7 @@ class Terminal:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
             code = await self.process.wait()
-            await trio.sleep(0.05)
+            await trio.testing.wait_all_tasks_blocked()  # what it has shown is read
             nursery.cancel_scope.cancel()
         return code
 
