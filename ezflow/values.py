@@ -17,8 +17,9 @@ from typing import Any, TypeVar, overload
 import attrs
 
 from .errors import SettingsError
+from .redaction import SECRETS
 
-__all__ = ["SECRETS", "Given", "Values", "nearest", "parse", "setting", "using"]
+__all__ = ["Given", "Values", "nearest", "parse", "setting", "using"]
 
 T = TypeVar("T", str, int, float, bool)
 
@@ -91,8 +92,6 @@ class Values:
         return value
 
 
-# What this process has taken as secret: for the log to hide, and for what a command says when it fails.
-SECRETS: set[str] = set()
 current: ContextVar[Values | None] = ContextVar("ezflow_values", default=None)
 
 
@@ -107,7 +106,8 @@ def setting(name: str, default: Any = ..., /, *, secret: bool = False) -> Any:
 
     Ask for it where the file is loaded, not later: names that are given and not asked for are an error. Its type is
     the default's: str, int, float or bool; without a default it is a str that must be given. `secret=True` keeps it out
-    of the log, and of what `ezflow config` prints. A script that Python runs, not `ezflow`, has the environment alone.
+    of what `ezflow config` prints and, if it has 4 characters or more, of logs and errors: a shorter one would be cut
+    out of other words. A script that Python runs, not `ezflow`, has the environment alone.
     Raises: SettingsError.
     """
     values = current.get() or Values()

@@ -90,3 +90,74 @@ def test_a_server_takes_what_its_file_says(folder):
             server.kill()
     assert ":3421" not in lines[0]
     assert not [line for line in lines if line.startswith("Playground")]
+
+
+KEEPS_SECRETS = """
+import logging
+import os
+import warnings
+from ezflow import setting
+from ezflow.testing import FakeLLM
+
+pin = setting("CAMERA_PIN", secret=True)
+told = f"{pin} {os.environ['CAMERA_KEY']}"
+logging.getLogger("camera").warning("opened with %s", told)
+warnings.warn(f"warned of {told}")
+if os.environ.get("FAILS"):
+    os.environ["LATER_TOKEN"] = "of-a-file-of-its-own"
+    raise ValueError(f"cannot open with {told} {os.environ['LATER_TOKEN']}")
+flow = FakeLLM("hello")
+"""
+HELD = {"CAMERA_PIN": "hunter2", "CAMERA_KEY": "of-the-environment"}
+
+
+@pytest.mark.parametrize("fails", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check flow.py", "graph flow.py", "config flow.py", "run flow.py --input x",
+        "serve flow.py --log-format json --host no.such.host.invalid --insecure",  # which ends by itself
+    ],
+)  # fmt: skip
+def test_what_a_file_takes_as_secret_is_in_no_line_that_is_said_while_it_is_loaded(folder, command, fails):
+    (folder / "flow.py").write_text(KEEPS_SECRETS)
+    (folder / "ezflow.toml").unlink()
+    done = ezflow(folder, *command.split(), FAILS=fails, **HELD)
+    said = done.stdout + done.stderr
+    assert done.returncode == (1 if fails or "serve" in command else 0)
+    assert "opened with *** ***" in said
+    assert "warned of *** ***" in said
+    assert ("ValueError: cannot open with *** *** ***\n" in said) == bool(fails)
+    assert not [value for value in ("of-a-file-of-its-own\n", *HELD.values()) if value in said]
+
+
+LEARNS_LATE = """
+import os
+from contextlib import asynccontextmanager
+from ezflow import Module, Turn, module
+
+os.environ["LATER_TOKEN"] = "of-a-file-of-its-own"
+
+@module
+class Camera(Module[str, str]):
+    password: str
+
+    @asynccontextmanager
+    async def lifespan(self):
+        raise ValueError(f"refused {self.password} and {os.environ['LATER_TOKEN']}")
+        yield
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+flow = Camera("of-a-field")
+"""
+
+
+@pytest.mark.parametrize("command", ["serve flow.py --port 0", "run flow.py --input x"])
+def test_what_modules_hold_is_in_no_line_either(folder, command):
+    (folder / "flow.py").write_text(LEARNS_LATE)
+    done = ezflow(folder, *command.split(), "--config", os.devnull)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ezflow: Camera could not open: ValueError: refused *** and ***\n")
+    assert "of-a-f" not in done.stdout + done.stderr

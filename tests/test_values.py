@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ezflow import SettingsError, setting
-from ezflow.values import SECRETS, Given, Values, using
+from ezflow.redaction import SECRETS
+from ezflow.values import Given, Values, using
 
 
 def of(**places: Any) -> Values:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..flow import Flow
+from ..redaction import SECRETS
 from ..server.flags import FLAGS, default_of, kind_of
+from ..server.secrets import secrets_of
 from ..target import load
 from ..values import Values, using
 from ..written import Written, find
@@ -71,6 +73,7 @@ def flows_of(
     file = file or written(options)
     with using(Values(dict(options.set), os.environ, file.values, file.file)) as values:
         flows = load(options.target)
+        SECRETS.update(secrets_of(flows))
         values.check(options.target)
         yield flows, values
 

@@ -12,12 +12,12 @@ import attrs
 
 from ..convert import structure
 from ..errors import InputError, SettingsError
-from ..redaction import HIDDEN, SECRET_NAME, Redactor
+from ..redaction import HIDDEN, SECRET_NAME, SECRETS, Redactor
 from ..values import Given, nearest, parse
 from ..written import Written
 from .config import Settings
 from .flags import DEFAULTS, FLAGS, SAID_IN_PYTHON, TOKENS_FILE, Flag, default_of, kind_of
-from .tokens import lines_of_environment, read_file, read_tokens
+from .tokens import lines_of_environment, read_file, read_tokens, secret_of
 
 __all__ = ["Configuration", "configured"]
 
@@ -83,6 +83,8 @@ def configured(said: Mapping[str, Any], written: Written, environment: Mapping[s
     given = {**in_file, **around, **on_line}
     if tokens is None and TOKENS_FILE in given:
         tokens = Given(read_file(given[TOKENS_FILE].value), given[TOKENS_FILE].source)
+    if tokens is not None:
+        SECRETS.update(filter(None, map(secret_of, tokens.value)))
     return Configuration(given, tokens)
 
 
