@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import Any
 
 from . import __version__
@@ -28,6 +29,9 @@ COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, c
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what it cannot show: a terminal may know fewer characters than we
     options = _parser().parse_args(arguments)
     from .rendering import rendered
 
