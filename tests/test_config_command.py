@@ -61,12 +61,21 @@ def test_a_run_that_mixes_all_four_sources_shows_the_source_of_each(folder):
             "--set gives REPLAY, which flow.py does not ask for. Did you me",
         ),
         (["check", "flow.py"], {"FIRST_S": "soon"}, "FIRST_S: 'soon' is not what is needed: a number."),
+        (["config", "--set", "REPLY=x"], {}, "--set gives REPLY, but no file is named that may ask for it: ezflow config"),
     ],
 )
 def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments, environment, said):
     done = ezflow(folder, *arguments, **environment)
     assert done.returncode == 2
     assert done.stderr.startswith(f"ezflow: {said}")
+
+
+@pytest.mark.parametrize("given", ["hunter2", "=hunter2"])
+def test_a_value_without_a_name_is_refused_without_being_repeated(folder, given):
+    done = ezflow(folder, "check", "flow.py", "--set", given)
+    assert done.returncode == 2
+    assert done.stderr.endswith("argument --set: NAME=VALUE is needed, as in --set OLLAMA_MODEL=qwen3\n")
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.parametrize(("given", "meant"), [("--prot", "--port"), ("--max-session", "--max-sessions")])

@@ -80,8 +80,8 @@ def flows_of(
 
 def _assignment(text: str) -> tuple[str, str]:
     name, is_one, value = text.partition("=")
-    if not (is_one and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    if not (is_one and name):  # it is not repeated: it may be a secret
+        raise argparse.ArgumentTypeError("NAME=VALUE is needed, as in --set OLLAMA_MODEL=qwen3")
     return name, value
 
 
