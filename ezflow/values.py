@@ -8,6 +8,7 @@ It has one name everywhere: `--set OLLAMA_URL=…`, else the environment's OLLAM
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ __all__ = ["Given", "Values", "nearest", "parse", "setting", "using"]
 
 T = TypeVar("T", str, int, float, bool)
 
+# What a shell takes as a variable, and TOML as a key, as it is.
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -51,6 +54,8 @@ class Values:
 
     def take(self, name: str, default: Any, is_required: bool, is_secret: bool) -> Any:
         """The value of a name. Raises: SettingsError."""
+        if not NAME.fullmatch(name):
+            raise SettingsError(f"setting({name!r}): a name of letters, digits and _ is needed, as in OLLAMA_URL.")
         kind = str if default is None else type(default)
         if kind not in NEEDED:
             raise SettingsError(f"setting({name!r}): a string, a number or a bool is needed, not {default!r}.")

@@ -28,6 +28,8 @@ OF_KUBERNETES = re.compile(r"EZFLOW_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)=.*|EZF
 
 REDACTOR = Redactor()
 WIDTH = 48
+# What JSON leaves as it is, and TOML or a terminal does not.
+CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 @attrs.frozen
@@ -143,4 +145,5 @@ def _toml(name: str, given: Given) -> str:
         return f'"{HIDDEN}"'
     if isinstance(value, bool) or not isinstance(value, str | list):
         return str(value).lower()
-    return json.dumps(REDACTOR.text(value) if isinstance(value, str) else value, ensure_ascii=False)
+    text = json.dumps(REDACTOR.text(value) if isinstance(value, str) else value, ensure_ascii=False)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

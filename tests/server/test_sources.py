@@ -169,6 +169,14 @@ def test_all_that_holds_is_shown_as_toml_with_the_source_of_each_and_without_sec
         assert value == expected or name == "traces"
 
 
+def test_characters_that_toml_or_a_terminal_does_not_take_as_they_are_are_escaped():
+    odd = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029])) + 'ä"\\'
+    shown = "\n".join(of({"greeting": odd, "hosts": [odd]}).lines({"ODD": Given(odd, "--set")}))
+    assert not [line for line in shown.split("\n") if not line.isprintable()]
+    table = tomllib.loads(shown)
+    assert (table["server"]["greeting"], table["server"]["hosts"], table["values"]["ODD"]) == (odd, [odd], odd)
+
+
 def test_what_is_shown_can_be_read_again(tmp_path):
     file = tmp_path / "ezflow.toml"
     file.write_text("\n".join(of({"port": "8000"}).lines({})))
