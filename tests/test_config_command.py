@@ -24,10 +24,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ezflow(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def ezflow(
+    folder: Path, *arguments: str, passed: tuple[int, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ezflow", *arguments],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+        pass_fds=passed,
     )  # fmt: skip
 
 
@@ -61,7 +64,11 @@ def test_a_run_that_mixes_all_four_sources_shows_the_source_of_each(folder):
             "--set gives REPLAY, which flow.py does not ask for. Did you me",
         ),
         (["check", "flow.py"], {"FIRST_S": "soon"}, "FIRST_S: 'soon' is not what is needed: a number."),
-        (["config", "--set", "REPLY=x"], {}, "--set gives REPLY, but no file is named that may ask for it: ezflow config"),
+        (
+            ["config", "--set", "REPLY=x"],
+            {},
+            "--set gives REPLY, but no file is named that may ask for it: ezflow config",
+        ),
     ],
 )
 def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments, environment, said):
@@ -83,6 +90,21 @@ def test_an_option_that_there_is_none_is_answered_with_the_nearest(folder, given
     done = ezflow(folder, "serve", "flow.py", given, "1")
     assert done.returncode == 2
     assert done.stderr.endswith(f"ezflow serve: error: unrecognized arguments: {given} 1; did you mean {meant}?\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="/dev/fd is POSIX")
+@pytest.mark.parametrize("option", ["--tokens", "--config"])
+@pytest.mark.parametrize("several", [["--workers", "2"], ["--reload"]])
+def test_what_each_worker_reads_anew_is_no_pipe(folder, option, several):
+    ours, its = os.pipe()
+    os.write(its, b"" if option == "--config" else b"a-token-of-more-than-16 ann\n")
+    os.close(its)
+    try:
+        done = ezflow(folder, "serve", "flow.py", option, f"/dev/fd/{ours}", *several, passed=(ours,))
+    finally:
+        os.close(ours)
+    assert done.returncode == 2
+    assert done.stderr == f"ezflow: /dev/fd/{ours} is a pipe, but each worker reads it anew: name a file.\n"
 
 
 def test_a_server_takes_what_its_file_says(folder):

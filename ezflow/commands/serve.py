@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import SettingsError
 from ..target import file_of
 from .arguments import add_settings, add_target, flows_of, written
 
@@ -51,6 +52,9 @@ def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
         if inherited is None and (options.reload or settings.is_supervised):
             from ..server.workers import supervise
 
+            for given in (file.file, configuration.tokens_file):
+                if given is not None and Path(given).is_fifo():
+                    raise SettingsError(f"{given} is a pipe, but each worker reads it anew: name a file.")
             return supervise(settings, [file_of(options.target), Path(file.file)] if options.reload else [])
         with flows_of(options, file) as (flows, _):
             try:

@@ -45,6 +45,11 @@ class Configuration:
         given = {name: given.value for name, given in self.given.items() if name != TOKENS_FILE}
         return {**DEFAULTS, **given, "tokens": () if self.tokens is None else self.tokens.value}
 
+    @property
+    def tokens_file(self) -> str | None:
+        """The file of tokens that is named."""
+        return self.given[TOKENS_FILE].value if TOKENS_FILE in self.given else None
+
     def made(self) -> Settings:
         """The settings. Raises: SettingsError that says who gave what does not fit."""
         try:
