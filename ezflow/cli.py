@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what it cannot show: a terminal may know fewer characters than we
+            stream.reconfigure(errors="replace")  # a terminal may know fewer characters than a model
     options = _parser().parse_args(arguments)
     from .rendering import rendered
 

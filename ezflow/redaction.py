@@ -118,8 +118,8 @@ class Redactor:
         known = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
         forms = {form for secret in known if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
-        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         self._longest = len(ordered[0]) if ordered else 0
+        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         self._learned = count
 
     def _number(self, value: Any) -> Any:

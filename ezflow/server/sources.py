@@ -79,7 +79,8 @@ class Configuration:
 def configured(said: Mapping[str, Any], written: Written, environment: Mapping[str, str] = os.environ) -> Configuration:
     """What holds of what the command line says (None where it says nothing), the environment, and a file.
 
-    Strict: a name that is not known is an error, and so is a value of another type. Raises: SettingsError.
+    Strict: a name that is not known is an error, and so is a value of another type. The tokens are taken as secret.
+    Raises: SettingsError.
     """
     in_file = {name: Given(_of_file(name, value, written.file), written.file) for name, value in written.server.items()}
     around = dict(_of_environment(environment))
