@@ -41,6 +41,7 @@ class Worker:
     begun_at_ns: int  # by the clock that dates files
     start: Start = attrs.field(factory=partial(Start, ready=False))
     left: trio.Event = attrs.field(factory=trio.Event)
+    is_leaving: bool = False  # was it told to?
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +80,6 @@ class Slot:
         self._number = number
         self._sockets = sockets
         self._starting = trio.Lock()
-        self._wanted = trio.Event()
 
     async def _start(self, *, reports: bool = False) -> Worker:
         return await self._supervisor.start(self._number, self._sockets, reports=reports)
@@ -96,35 +96,33 @@ class Slot:
         while True:
             worker = self.worker
             await worker.left.wait()
+            if self._supervisor.ending:
+                return
+            if self.worker is not worker:
+                continue  # it was replaced
+            is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
+            short_lived = 0 if is_steady else short_lived + 1
+            pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
+            log.error(
+                "worker %d (process %d) %s: %s; another starts %s",
+                self._number,
+                worker.process.pid,
+                "died" if worker.start.ready else "does not start",
+                worker.how_it_left,
+                f"in {pause_s:g} s" if pause_s else "at once",
+            )
+            await trio.sleep(pause_s)
             async with self._starting:
-                if self._supervisor.ending:
-                    return
-                if self.worker is not worker:
-                    continue  # it was replaced
-                is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
-                short_lived = 0 if is_steady else short_lived + 1
-                pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
-                log.error(
-                    "worker %d (process %d) %s: %s; another starts %s",
-                    self._number,
-                    worker.process.pid,
-                    "died" if worker.start.ready else "does not start",
-                    worker.how_it_left,
-                    f"in {pause_s:g} s" if pause_s else "at once",
-                )
-                self._wanted = trio.Event()
-                with trio.move_on_after(pause_s):
-                    await self._wanted.wait()
-                try:
-                    self.worker = await self._start()
-                except OSError as error:  # no memory, or no more processes: there may be at another time
-                    log.error("worker %d: no process can be started: %s", self._number, error)
+                if self.worker is worker:
+                    try:
+                        self.worker = await self._start()
+                    except OSError as error:  # no memory, or no more processes: there may be at another time
+                        log.error("worker %d: no process can be started: %s", self._number, error)
 
     async def renew(self, since: float, *, reports: bool) -> Worker:
         """Put a worker that was started after `since` in the place of the one there is; if it starts."""
-        self._wanted.set()
         async with self._starting:
-            if self.worker.begun_at > since:
+            if self.worker.begun_at >= since:
                 return self.worker  # one had died, and the next read what had changed
             worker = await self._start(reports=reports)
             if worker.start.ready:
