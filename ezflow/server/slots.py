@@ -81,14 +81,21 @@ class Slot:
         self._sockets = sockets
         self._starting = trio.Lock()
 
-    async def _start(self, *, reports: bool = False) -> Worker:
-        return await self._supervisor.start(self._number, self._sockets, reports=reports)
+    async def _start(self, *, reports: bool = False) -> Worker | None:
+        """Start one; None, and a line in the log, if no process is to be had: there may be at another time."""
+        try:
+            return await self._supervisor.start(self._number, self._sockets, reports=reports)
+        except OSError as error:
+            log.error("worker %d: no process can be started: %s", self._number, error)
+            return None
 
     async def open(self, *, reports: bool = False) -> None:
         """Start the first one. If it does not start, end all."""
-        self.worker = await self._start(reports=reports)
-        if not self.worker.start.ready:
-            self._supervisor.fail(self.worker.exit_code)
+        worker = await self._start(reports=reports)
+        if worker is None or not worker.start.ready:
+            self._supervisor.fail(1 if worker is None else worker.exit_code)
+        else:
+            self.worker = worker
 
     async def keep(self) -> None:
         """Replace each that leaves."""
@@ -114,18 +121,18 @@ class Slot:
             await trio.sleep(pause_s)
             async with self._starting:
                 if self.worker is worker:
-                    try:
-                        self.worker = await self._start()
-                    except OSError as error:  # no memory, or no more processes: there may be at another time
-                        log.error("worker %d: no process can be started: %s", self._number, error)
+                    self.worker = await self._start() or worker
 
-    async def renew(self, since: float, *, reports: bool) -> Worker:
-        """Put a worker that was started after `since` in the place of the one there is; if it starts."""
+    async def renew(self, since: float, *, reports: bool) -> Worker | None:
+        """Put a worker that was started after `since` in the place of the one there is; if it starts.
+
+        Gives the worker that was started; None if no process is to be had.
+        """
         async with self._starting:
             if self.worker.begun_at >= since:
                 return self.worker  # one had died, and the next read what had changed
             worker = await self._start(reports=reports)
-            if worker.start.ready:
+            if worker is not None and worker.start.ready:
                 self._supervisor.replace(self.worker)
                 self.worker = worker
             return worker

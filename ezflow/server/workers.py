@@ -142,9 +142,12 @@ class Supervisor:
             inherited = Inherited(
                 sockets=descriptors, line=its.fileno(), reports=reports, tells_files=bool(self._reload)
             )
-            process = await trio.lowlevel.open_process(
-                self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
-            )
+            try:
+                process = await trio.lowlevel.open_process(
+                    self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
+                )
+            except RuntimeError as error:  # no thread is to be had, which the start takes
+                raise OSError(str(error)) from error
             on_failure.pop_all()
         line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         worker = Worker(slot, process, line, begun_at, begun_at_ns)
@@ -227,9 +230,12 @@ class Supervisor:
     async def _renew(self, watched: Watched, since: float) -> None:
         for slot in self._slots:
             newest = await slot.renew(since, reports=slot is self._slots[0])
-            watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)
-            if not newest.start.ready:
-                self._say(f"It does not start ({newest.how_it_left}): what ran before goes on")
+            if newest is not None:
+                watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)
+            if newest is None or not newest.start.ready:
+                why = "no process is to be had" if newest is None else newest.how_it_left
+                goes_on = "" if slot.worker.left.is_set() else ": what ran before goes on"
+                self._say(f"It does not start ({why}){goes_on}")
                 return
         self._say("Started anew")
 

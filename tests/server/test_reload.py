@@ -210,6 +210,27 @@ async def test_a_start_that_hangs_and_heeds_no_signal_is_killed_in_time(tmp_path
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are set by Linux alone")
+async def test_a_change_when_no_process_is_to_be_had_leaves_the_old_one(tmp_path):
+    import resource
+
+    words = tmp_path / "words.py"
+    words.write_text("ANSWER = 'one'")
+    async with supervised(tmp_path, "--reload", flow=ANSWERS) as server:
+        (url,) = await server.urls(0)
+        before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        words.write_text("ANSWER = 'two'")
+        await server.until("worker 1: no process can be started: .*Too many open files")
+        await server.until(r"It does not start \(no process is to be had\): what ran before goes on")
+        assert (await ask(url))[0].startswith("one ")
+
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+        words.write_text("ANSWER = 'three'")
+        await server.until("Started anew")
+        assert (await ask(url))[0].startswith("three ")
+
+
 async def there(condition):
     while not condition():  # noqa: ASYNC110
         await trio.sleep(0.02)

@@ -130,6 +130,14 @@ async def test_a_first_start_that_fails_ends_all_and_is_said_once(tmp_path, flow
     assert "Listening" not in server.said
 
 
+async def test_without_a_process_for_the_first_worker_all_ends_and_the_log_says_why(caplog):
+    supervisor = Supervisor(["/nowhere"], Settings(port=0, workers=2))
+    assert await supervisor.run() == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1: no process can be started: [Errno 2] No such file or directory: '/nowhere'"
+    ]
+
+
 async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
