@@ -182,11 +182,32 @@ def test_a_program_is_one_process():
 
 
 @pytest.mark.parametrize(
-    "ports", [{"workers": 0}, {"worker_port": 65535, "workers": 2}, {"worker_port": 3420, "workers": 2}]
+    ("settings", "said"),
+    [
+        ({"workers": 0}, "workers=0 was given, but 1 to 256 is needed."),
+        ({"workers": 257}, "workers=257 was given, but 1 to 256 is needed."),
+        ({"port": -1}, "port=-1 was given, but 0 to 65535 is needed."),
+        ({"worker_port": 65536}, "worker_port=65536 was given, but 0 to 65535 is needed."),
+        (
+            {"worker_port": 65535, "workers": 2},
+            "worker_port=65535 was given, but 65534 or less is needed: each of workers=2 has the next port, and 65535 "
+            "is the last.",
+        ),
+        (
+            {"worker_port": 3420, "workers": 2},
+            "worker_port=3420 was given, but 3420 to 3421, the ports of the workers, may not hold port=3421, which is "
+            "that of all.",
+        ),
+    ],
 )
-def test_ports_that_cannot_be_are_refused(ports):
-    with pytest.raises(SettingsError):
-        Settings(**ports)
+def test_workers_and_ports_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(SettingsError) as refused:
+        Settings(**settings)
+    assert str(refused.value) == said
+
+
+def test_as_many_workers_and_ports_as_there_may_be():
+    assert Settings(workers=256, worker_port=65280).worker_port == 65280
 
 
 def test_what_a_worker_inherits_is_not_for_the_programs_that_it_starts():
