@@ -14,7 +14,7 @@ from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
 
-__all__ = ["Settings"]
+__all__ = ["MOST_WORKERS", "Settings"]
 
 MIB = 1024 * 1024
 LAST_PORT = 65535

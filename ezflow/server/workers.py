@@ -74,7 +74,7 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal; the exit code. Raises: OSError if an address is taken."""
         with ExitStack() as stack:
-            shared, *own = [stack.enter_context(self._bound(port)) for port in self._ports()]
+            shared, *own = [stack.enter_context(self._bound(port, option)) for port, option in self._ports()]
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._slots = [
@@ -90,17 +90,18 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         return self._code
 
-    def _ports(self) -> list[int]:
+    def _ports(self) -> list[tuple[int, str]]:
+        """Each with the option that it is from."""
         first, workers = self._settings.worker_port, self._settings.workers
         own = [] if first is None else [first + number if first else 0 for number in range(workers)]
-        return [self._settings.port, *own]
+        return [(self._settings.port, "--port"), *((port, "--worker-port") for port in own)]
 
-    def _bound(self, port: int) -> socket.socket:
+    def _bound(self, port: int, option: str) -> socket.socket:
         address = self._settings.at(port)
         try:
             return GuardedConfig(address).create_sockets().insecure_sockets[0]
         except OSError as error:
-            raise cannot_listen(address, error) from None
+            raise cannot_listen(address, error, option) from None
 
     async def _serve(self, shared: socket.socket, own: Sequence[socket.socket]) -> None:
         # The first alone: what is wrong with the flows, or in their file, is wrong for all, and said once.

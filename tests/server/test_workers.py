@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,6 +18,7 @@ from ezflow import SettingsError
 from ezflow.client import Client, ClientError
 from ezflow.server.config import Settings
 from ezflow.server.inherited import VARIABLE, Inherited
+from ezflow.server.run import cannot_listen
 from ezflow.server.workers import Supervisor
 from ezflow.testing import FakeLLM
 
@@ -143,7 +146,28 @@ async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_pat
         port = taken.getsockname()[1]
         async with supervised(tmp_path, "--workers", "2", "--worker-port", str(port), flow=None) as server:
             assert await server.ended() == 1
-    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in server.said
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use): choose another --worker-port" in server.said
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+async def test_a_host_that_is_not_of_this_machine_is_named_as_the_fault(tmp_path, options):
+    async with supervised(tmp_path, "--host", "192.0.2.1", "--insecure", *options) as server:
+        assert await server.ended() == 1
+    assert re.search(r"cannot listen on 192\.0\.2\.1:0 \(.*\): choose another --host\n", server.said)
+
+
+@pytest.mark.parametrize(
+    ("why", "advice"),
+    [
+        (OSError(errno.EADDRINUSE, "why"), ": choose another --worker-port"),
+        (OSError(errno.EACCES, "why"), ": choose another --worker-port, those below 1024 are not for everybody"),
+        (OSError(errno.EADDRNOTAVAIL, "why"), ": choose another --host"),
+        (socket.gaierror(socket.EAI_NONAME, "why"), ": choose another --host"),
+        (OSError(errno.EMFILE, "why"), ""),
+    ],
+)
+def test_the_option_is_named_that_is_at_fault(why, advice):
+    assert cannot_listen("a:1", why, "--worker-port").strerror == f"cannot listen on a:1 (why){advice}"
 
 
 async def test_a_worker_that_does_not_leave_is_killed(tmp_path, caplog):
