@@ -51,12 +51,16 @@ def serve_as(
     from .run import run
 
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    with _logging(named, settings, tokens):
+    about = None if inherited is None else inherited.about
+    with _logging(named, settings, tokens, about):
         trio.run(partial(run, flows, settings, inherited=inherited))
 
 
 def _logging(
-    flows: Mapping[str, Flow[Any, Any]], settings: Settings, tokens: Iterable[Token | str]
+    flows: Mapping[str, Flow[Any, Any]],
+    settings: Settings,
+    tokens: Iterable[Token | str],
+    about: Mapping[str, object] | None,
 ) -> AbstractContextManager[None]:
     """The log as it was asked for, if it was."""
     if settings.log_format is None and settings.log_level is None:
@@ -65,4 +69,4 @@ def _logging(
     from .secrets import secrets_of
 
     secrets = secrets_of(flows, tokens)
-    return rendered(settings.log_format or "console", settings.log_level or "warning", secrets=secrets)
+    return rendered(settings.log_format or "console", settings.log_level or "warning", secrets=secrets, about=about)

@@ -141,7 +141,11 @@ class Supervisor:
             on_failure.callback(ours.close)
             descriptors = tuple(place.fileno() for place in sockets)
             inherited = Inherited(
-                sockets=descriptors, line=its.fileno(), reports=reports, tells_files=bool(self._reload)
+                sockets=descriptors,
+                line=its.fileno(),
+                reports=reports,
+                tells_files=bool(self._reload),
+                worker=slot if self._settings.is_supervised else None,
             )
             try:
                 process = await trio.lowlevel.open_process(

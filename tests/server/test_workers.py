@@ -37,6 +37,17 @@ async def test_workers_share_an_address_and_have_one_each(tmp_path):
         assert server.said.count("Pipeline verified") == server.said.count("Listening") == 1
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_the_lines_of_a_log_tell_which_worker_wrote_them(tmp_path, form):
+    asked = ("--log-format", form, "--log-level", "info")
+    async with supervised(tmp_path, *TWO, *asked) as server:
+        *_, first, second = await server.urls(2)  # the log tells some too
+        for number, url in ((2, second), (1, first)):
+            await process_at(url)
+            of_worker = f"worker={number}" if form == "console" else f'"worker": {number}'
+            await server.until(rf"turn ended: done.*{of_worker}\b")
+
+
 async def test_a_worker_that_is_killed_breaks_its_turns_alone_and_another_takes_its_sockets(tmp_path):
     async with supervised(tmp_path, *TWO) as server:
         _, first, second = await server.urls(2)
