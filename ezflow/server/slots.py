@@ -103,8 +103,7 @@ class Slot:
         while True:
             worker = self.worker
             await worker.left.wait()
-            if self._supervisor.ending:
-                return
+            await trio.lowlevel.checkpoint()  # all may be ending, by a signal that both have
             if self.worker is not worker:
                 continue  # it was replaced
             is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S

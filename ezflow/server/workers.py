@@ -67,7 +67,7 @@ class Supervisor:
         self._reload = reload
         self._say = say
         self._leave_s = leave_s
-        self._ending = trio.Event()
+        self._serving = trio.CancelScope()  # of all that starts workers
         self._alive = set[Worker]()
         self._code = 0
 
@@ -82,10 +82,8 @@ class Supervisor:
                     for number in range(1, self._settings.workers + 1)
                 ]
                 await nursery.start(self._heed_signals)
-                async with trio.open_nursery() as serving:
-                    serving.start_soon(self._serve, shared, own)
-                    await self._ending.wait()
-                    serving.cancel_scope.cancel()  # from here on nobody starts
+                with self._serving:
+                    await self._serve(shared, own)
                 await self._end_all()
                 nursery.cancel_scope.cancel()
         return self._code
@@ -107,11 +105,10 @@ class Supervisor:
         # The first alone: what is wrong with the flows, or in their file, is wrong for all, and said once.
         first, *others = self._slots
         await first.open(reports=True)
-        if not self.ending:
-            async with trio.open_nursery() as nursery:
-                for slot in others:
-                    nursery.start_soon(slot.open)
-        if self.ending:
+        async with trio.open_nursery() as nursery:
+            for slot in others:
+                nursery.start_soon(slot.open)
+        if self._is_ending:
             return
         say_where(self._say, _url(shared), self._settings)
         if own:
@@ -129,6 +126,7 @@ class Supervisor:
         worker = await self._spawn(slot, sockets, reports=reports)
         try:
             await worker.hear()
+            await trio.lowlevel.checkpoint()  # it may have left by a signal that the supervisor has too
         except trio.Cancelled:
             self._end(worker)
             raise
@@ -167,15 +165,14 @@ class Supervisor:
             worker.left.set()
 
     @property
-    def ending(self) -> bool:
-        """Do all workers leave?"""
-        return self._ending.is_set()
+    def _is_ending(self) -> bool:
+        return self._serving.cancel_called
 
     def fail(self, code: int) -> None:
         """End all, with that exit code."""
-        if not self.ending:
+        if not self._is_ending:
             self._code = code
-            self._ending.set()
+            self._serving.cancel()
 
     def replace(self, worker: Worker) -> None:
         """Have a worker leave whose place another has taken."""
@@ -248,14 +245,14 @@ class Supervisor:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for signum in signals:
-                if self.ending:
+                if self._is_ending:
                     self._say("Stopped at once")
                     for worker in self._alive:
                         worker.process.kill()
                     signal.signal(signum, signal.SIG_DFL)
                     signal.raise_signal(signum)
                 self._say(SHUTTING_DOWN)
-                self._ending.set()
+                self._serving.cancel()
 
 
 def _url(place: socket.socket) -> str:
