@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import Any, Self
 
 import attrs
@@ -40,13 +41,16 @@ __all__ = ["Limits", "OpenTurn", "bounded"]
 log = logging.getLogger("ezflow")
 
 
-def bounded(least: float, above: bool = False) -> Any:
-    """A validator. Raises: SettingsError for what is less than `least`, or no number; also for `least`, if `above`."""
+def bounded(least: float, above: bool = False, most: float = inf) -> Any:
+    """A validator. Raises: SettingsError for what is less than `least`, or more than `most`, or no number; also for
+    `least`, if `above`.
+    """
+    upwards = f"more than {least:g}" if above else f"{least:g} or more"
+    needed = upwards if most == inf else f"{least:g} to {most:g}"
 
     def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not (value > least if above else value >= least):
-            needed = f"more than {least:g}" if above else f"{least:g} or more"
+        if not is_number or not (value > least if above else value >= least) or value > most:
             raise SettingsError(f"{field.name}={value!r} was given, but {needed} is needed.")
 
     return check

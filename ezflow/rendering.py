@@ -36,15 +36,21 @@ CONTROLS_IN_TRACEBACK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @contextmanager
 def rendered(
-    form: Format = "console", level: Level = "warning", *, secrets: Iterable[str] = (), stream: TextIO | None = None
+    form: Format = "console",
+    level: Level = "warning",
+    *,
+    secrets: Iterable[str] = (),
+    about: Mapping[str, object] | None = None,
+    stream: TextIO | None = None,
 ) -> Iterator[None]:
     """While it is entered, all log records of this process from `level` on are lines on standard error.
 
     It takes the place of what the root logger had, and gives that back. `secrets` are hidden wherever they stand.
+    `about`: what every line tells of the process.
     """
     out = sys.stderr if stream is None else stream
     handler = _Handler(out)
-    handler.setFormatter(_formatter(form, Redactor(secrets), colours=takes_colours(out)))
+    handler.setFormatter(_formatter(form, Redactor(secrets), about or {}, colours=takes_colours(out)))
     root = logging.getLogger()
     before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
     root.handlers[:] = [handler]
@@ -89,8 +95,8 @@ def takes_colours(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _formatter(form: Format, redactor: Redactor, *, colours: bool) -> logging.Formatter:
-    fields = partial(_fields, redactor)
+def _formatter(form: Format, redactor: Redactor, about: Mapping[str, object], *, colours: bool) -> logging.Formatter:
+    fields = partial(_fields, redactor, about)
     if form == "json":
         return _Formatter(redactor, processors=[fields, structlog.processors.JSONRenderer()])
     show = structlog.dev.ConsoleRenderer(
@@ -118,7 +124,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         return super().format(record)
 
 
-def _fields(redactor: Redactor, _: object, __: str, of: EventDict) -> Mapping[str, Any]:
+def _fields(redactor: Redactor, about: Mapping[str, object], _: object, __: str, of: EventDict) -> Mapping[str, Any]:
     """What a line tells, in its order, of a record of `logging` or of structlog."""
     event = dict(of)
     record: logging.LogRecord = event.pop("_record")
@@ -134,7 +140,7 @@ def _fields(redactor: Redactor, _: object, __: str, of: EventDict) -> Mapping[st
         "logger": redactor.text(record.name),
         "event": redactor.text(str(event.pop("event", "")).rstrip("\n")),
     }
-    for name, value in (bound() | event).items():
+    for name, value in {**about, **bound(), **event}.items():
         told.setdefault(redactor.text(name), redactor.field(name, value))
     if error is not None:
         told["exception"] = redactor.traceback("".join(traceback.format_exception(error)).rstrip("\n"))

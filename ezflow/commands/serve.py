@@ -48,7 +48,8 @@ def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
     file = written(options)
     configuration = configured(vars(options), file)
     settings, arguments = configuration.made(), configuration.arguments
-    with rendered(arguments["log_format"], arguments["log_level"]):
+    about = None if inherited is None else inherited.about
+    with rendered(arguments["log_format"], arguments["log_level"], about=about):
         if inherited is None and (options.reload or settings.is_supervised):
             from ..server.workers import supervise
 

@@ -14,9 +14,12 @@ from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
 
-__all__ = ["Settings"]
+__all__ = ["MOST_WORKERS", "Settings"]
 
 MIB = 1024 * 1024
+LAST_PORT = 65535
+# Each is a process with models of its own: whoever asks for more has mistyped.
+MOST_WORKERS = 256
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -79,8 +82,8 @@ class Settings(Limits):
 
     Where: `host`, `port`. It listens on loopback, unless there are tokens, or `insecure` says that anybody may come.
 
-    By how many processes: `workers`, from the command line alone. `worker_port`: the port of the first of them, for
-    itself alone; the second has the next one, and so on: for a proxy that chooses the worker by the user.
+    By how many processes: `workers`, at most 256, from the command line alone. `worker_port`: the port of the first
+    of them, for itself alone; the second has the next one, and so on: for a proxy that chooses the worker by the user.
 
     Whom: `tokens`, each a line "TOKEN [USER ...]" (`ezflow.server.tokens`), by default those of `EZFLOW_TOKENS` and
     of the file `EZFLOW_TOKENS_FILE`; with none, everybody who reaches it. `trusted`: networks ("10.0.0.0/8") from
@@ -108,9 +111,9 @@ class Settings(Limits):
     """
 
     host: str = "127.0.0.1"
-    port: int = attrs.field(default=3421, validator=bounded(0))
-    workers: int = attrs.field(default=1, validator=bounded(1))
-    worker_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(bounded(0)))
+    port: int = attrs.field(default=3421, validator=bounded(0, most=LAST_PORT))
+    workers: int = attrs.field(default=1, validator=bounded(1, most=MOST_WORKERS))
+    worker_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(bounded(0, most=LAST_PORT)))
     insecure: bool = False
     tokens: tuple[Token, ...] = attrs.field(factory=tokens_of_environment, converter=read_tokens, repr=False)
     trusted: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
@@ -138,14 +141,8 @@ class Settings(Limits):
     trace_users: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if self.port > 65535:
-            raise SettingsError(f"port={self.port} was given, but 0 to 65535 is needed.")
-        own = range(self.worker_port, self.worker_port + self.workers) if self.worker_port else range(0)
-        if own and (own[-1] > 65535 or self.port in own):
-            raise SettingsError(
-                f"worker_port={self.worker_port} was given, but {self.workers} ports up to 65535 are needed, and "
-                f"port={self.port} is none of them."
-            )
+        if self.worker_port:
+            self._check_ports(range(self.worker_port, self.worker_port + self.workers))
         if not issubclass(self.request, EZPipeRequest) or "__attrs_attrs__" not in vars(self.request):
             raise SettingsError(
                 f"request={self.request.__name__} is no request class: write @attrs.frozen above "
@@ -157,6 +154,19 @@ class Settings(Limits):
                 f"host {self.host!r} is reachable from other machines, and nothing would ask who they are: give it "
                 "tokens (EZFLOW_TOKENS, --tokens FILE), leave it at 127.0.0.1 behind a proxy, or say insecure=True "
                 "(--insecure)."
+            )
+
+    def _check_ports(self, own: range) -> None:
+        given = f"worker_port={self.worker_port} was given"
+        if own[-1] > LAST_PORT:
+            raise SettingsError(
+                f"{given}, but {LAST_PORT + 1 - self.workers} or less is needed: each of workers={self.workers} has "
+                f"the next port, and {LAST_PORT} is the last."
+            )
+        if self.port in own:
+            raise SettingsError(
+                f"{given}, but {own[0]} to {own[-1]}, the ports of the workers, may not hold port={self.port}, which "
+                "is that of all."
             )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from .config import Settings
+from .config import MOST_WORKERS, Settings
 
 __all__ = ["DEFAULTS", "FLAGS", "SAID_IN_PYTHON", "TOKENS_FILE", "Flag", "default_of", "kind_of"]
 
@@ -38,7 +38,7 @@ FLAGS = {
     for flag in (
         Flag("host", "address to listen on", "ADDRESS"),
         Flag("port", "port, 0 for a free one", "PORT"),
-        Flag("workers", "processes that serve, each with flows of its own (POSIX)", "N"),
+        Flag("workers", f"processes that serve, at most {MOST_WORKERS}, each with flows of its own (POSIX)", "N"),
         Flag("worker_port", "a port for each of them too, from this one on: for a proxy that goes by the user", "PORT"),
         Flag("insecure", "allow a host that other machines reach, without a token"),
         Flag(TOKENS_FILE, "who may use it: a line `TOKEN [USER ...]` each (also: EZFLOW_TOKENS)", "FILE", "--tokens"),

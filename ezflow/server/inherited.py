@@ -52,14 +52,20 @@ class Start:
 
 @attrs.frozen(kw_only=True)
 class Inherited:
-    """What the supervisor gave: sockets that are bound, and a line; and whether to print the report of the flows, and
-    to tell which files were read.
+    """What the supervisor gave: sockets that are bound, and a line; and whether to print the report of the flows, to
+    tell which files were read, and by which number the log knows it.
     """
 
     sockets: tuple[int, ...]
     line: int
     reports: bool
     tells_files: bool
+    worker: int | None = None  # its number, where there may be others
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What every line of its log tells."""
+        return {} if self.worker is None else {"worker": self.worker}
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str] = os.environ) -> Self | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,6 +46,8 @@ CLOSING_S = 0.5
 # The end of the grace, in which the turns that still run are ended, so that their clients are told.
 LAST_WORDS_S = 1.0
 SHUTTING_DOWN = "Shutting down: running turns may finish (a second signal stops at once)"
+# What is wrong with an address whose host this machine does not have.
+NO_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 # New objects until the youngest are looked through for garbage (Python's own number is 700).
 GARBAGE = 10_000
 
@@ -194,7 +198,7 @@ async def _serve(
                 task_status.started(urls[0])
         except ExceptionGroup as group:
             refused = [error for error in flat(group) if isinstance(error, OSError)]
-            if not refused:
+            if life.listening.is_set() or not refused:
                 raise group from None
             raise cannot_listen(settings.bind, refused[0]) from None
 
@@ -206,9 +210,16 @@ def say_where(say: Callable[[str], None], url: str, settings: Settings) -> None:
         say(f"Playground: {url}/")
 
 
-def cannot_listen(address: str, why: OSError) -> OSError:
-    """What to say of an address that is not to be had."""
-    return OSError(why.errno, f"cannot listen on {address} ({why.strerror}): choose another --port")
+def cannot_listen(address: str, why: OSError, port_option: str = "--port") -> OSError:
+    """What to say of an address that is not to be had, and by which option another one is chosen."""
+    advice = ""
+    if isinstance(why, socket.gaierror) or why.errno in NO_HOST:
+        advice = ": choose another --host"
+    elif why.errno == errno.EADDRINUSE:
+        advice = f": choose another {port_option}"
+    elif why.errno == errno.EACCES:
+        advice = f": choose another {port_option}, those below 1024 are not for everybody"
+    return OSError(why.errno, f"cannot listen on {address} ({why.strerror}){advice}")
 
 
 def _spare_collector() -> None:

@@ -41,6 +41,7 @@ class Worker:
     begun_at_ns: int  # by the clock that dates files
     start: Start = attrs.field(factory=partial(Start, ready=False))
     left: trio.Event = attrs.field(factory=trio.Event)
+    is_leaving: bool = False  # was it told to?
 
     @property
     def exit_code(self) -> int:
@@ -79,16 +80,22 @@ class Slot:
         self._number = number
         self._sockets = sockets
         self._starting = trio.Lock()
-        self._wanted = trio.Event()
 
-    async def _start(self, *, reports: bool = False) -> Worker:
-        return await self._supervisor.start(self._number, self._sockets, reports=reports)
+    async def _start(self, *, reports: bool = False) -> Worker | None:
+        """Start one; None, and a line in the log, if no process is to be had: there may be at another time."""
+        try:
+            return await self._supervisor.start(self._number, self._sockets, reports=reports)
+        except OSError as error:
+            log.error("worker %d: no process can be started: %s", self._number, error)
+            return None
 
     async def open(self, *, reports: bool = False) -> None:
         """Start the first one. If it does not start, end all."""
-        self.worker = await self._start(reports=reports)
-        if not self.worker.start.ready:
-            self._supervisor.fail(self.worker.exit_code)
+        worker = await self._start(reports=reports)
+        if worker is None or not worker.start.ready:
+            self._supervisor.fail(1 if worker is None else worker.exit_code)
+        else:
+            self.worker = worker
 
     async def keep(self) -> None:
         """Replace each that leaves."""
@@ -96,38 +103,35 @@ class Slot:
         while True:
             worker = self.worker
             await worker.left.wait()
+            await trio.lowlevel.checkpoint()  # all may be ending, by a signal that both have
+            if self.worker is not worker:
+                continue  # it was replaced
+            is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
+            short_lived = 0 if is_steady else short_lived + 1
+            pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
+            log.error(
+                "worker %d (process %d) %s: %s; another starts %s",
+                self._number,
+                worker.process.pid,
+                "died" if worker.start.ready else "does not start",
+                worker.how_it_left,
+                f"in {pause_s:g} s" if pause_s else "at once",
+            )
+            await trio.sleep(pause_s)
             async with self._starting:
-                if self._supervisor.ending:
-                    return
-                if self.worker is not worker:
-                    continue  # it was replaced
-                is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
-                short_lived = 0 if is_steady else short_lived + 1
-                pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
-                log.error(
-                    "worker %d (process %d) %s: %s; another starts %s",
-                    self._number,
-                    worker.process.pid,
-                    "died" if worker.start.ready else "does not start",
-                    worker.how_it_left,
-                    f"in {pause_s:g} s" if pause_s else "at once",
-                )
-                self._wanted = trio.Event()
-                with trio.move_on_after(pause_s):
-                    await self._wanted.wait()
-                try:
-                    self.worker = await self._start()
-                except OSError as error:  # no memory, or no more processes: there may be at another time
-                    log.error("worker %d: no process can be started: %s", self._number, error)
+                if self.worker is worker:
+                    self.worker = await self._start() or worker
 
-    async def renew(self, since: float, *, reports: bool) -> Worker:
-        """Put a worker that was started after `since` in the place of the one there is; if it starts."""
-        self._wanted.set()
+    async def renew(self, since: float, *, reports: bool) -> Worker | None:
+        """Put a worker that was started after `since` in the place of the one there is; if it starts.
+
+        Gives the worker that was started; None if no process is to be had.
+        """
         async with self._starting:
-            if self.worker.begun_at > since:
+            if self.worker.begun_at >= since:
                 return self.worker  # one had died, and the next read what had changed
             worker = await self._start(reports=reports)
-            if worker.start.ready:
+            if worker is not None and worker.start.ready:
                 self._supervisor.replace(self.worker)
                 self.worker = worker
             return worker

@@ -67,15 +67,14 @@ class Supervisor:
         self._reload = reload
         self._say = say
         self._leave_s = leave_s
-        self._ending = trio.Event()
+        self._serving = trio.CancelScope()  # of all that starts workers
         self._alive = set[Worker]()
-        self._spawning = trio.Lock()
         self._code = 0
 
     async def run(self) -> int:
         """Serve until a signal; the exit code. Raises: OSError if an address is taken."""
         with ExitStack() as stack:
-            shared, *own = [stack.enter_context(self._bound(port)) for port in self._ports()]
+            shared, *own = [stack.enter_context(self._bound(port, option)) for port, option in self._ports()]
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._slots = [
@@ -83,49 +82,54 @@ class Supervisor:
                     for number in range(1, self._settings.workers + 1)
                 ]
                 await nursery.start(self._heed_signals)
-                nursery.start_soon(self._serve, shared, own)
-                await self._ending.wait()
+                with self._serving:
+                    await self._serve(shared, own)
                 await self._end_all()
                 nursery.cancel_scope.cancel()
         return self._code
 
-    def _ports(self) -> list[int]:
+    def _ports(self) -> list[tuple[int, str]]:
+        """Each with the option that it is from."""
         first, workers = self._settings.worker_port, self._settings.workers
         own = [] if first is None else [first + number if first else 0 for number in range(workers)]
-        return [self._settings.port, *own]
+        return [(self._settings.port, "--port"), *((port, "--worker-port") for port in own)]
 
-    def _bound(self, port: int) -> socket.socket:
+    def _bound(self, port: int, option: str) -> socket.socket:
         address = self._settings.at(port)
         try:
             return GuardedConfig(address).create_sockets().insecure_sockets[0]
         except OSError as error:
-            raise cannot_listen(address, error) from None
+            raise cannot_listen(address, error, option) from None
 
     async def _serve(self, shared: socket.socket, own: Sequence[socket.socket]) -> None:
         # The first alone: what is wrong with the flows, or in their file, is wrong for all, and said once.
         first, *others = self._slots
         await first.open(reports=True)
-        if first.worker.start.ready:
-            async with trio.open_nursery() as nursery:
-                for slot in others:
-                    nursery.start_soon(slot.open)
-        if self.ending:
+        async with trio.open_nursery() as nursery:
+            for slot in others:
+                nursery.start_soon(slot.open)
+        if self._is_ending:
             return
         say_where(self._say, _url(shared), self._settings)
         if own:
             self._say(f"Workers: {', '.join(map(_url, own))}")
-        for slot in self._slots:
-            self._nursery.start_soon(slot.keep)
         if self._reload:
-            self._nursery.start_soon(self._renew_on_changes)
+            await self._renew_on_changes(Watched(*self._reload))
+        else:
+            await self._keep()
 
     async def start(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
-        """Start a worker, and wait until it is ready or has left. When all ends, wait for that instead."""
-        async with self._spawning:
-            worker = None if self.ending else await self._spawn(slot, sockets, reports=reports)
-        if worker is None:
-            await trio.sleep_forever()
-        await worker.hear()
+        """Start a worker, and wait until it is ready or has left. If that is cancelled, the worker ends.
+
+        Raises: OSError if no process is to be had.
+        """
+        worker = await self._spawn(slot, sockets, reports=reports)
+        try:
+            await worker.hear()
+            await trio.lowlevel.checkpoint()  # it may have left by a signal that the supervisor has too
+        except trio.Cancelled:
+            self._end(worker)
+            raise
         return worker
 
     async def _spawn(self, slot: int, sockets: Sequence[socket.socket], *, reports: bool) -> Worker:
@@ -135,11 +139,18 @@ class Supervisor:
             on_failure.callback(ours.close)
             descriptors = tuple(place.fileno() for place in sockets)
             inherited = Inherited(
-                sockets=descriptors, line=its.fileno(), reports=reports, tells_files=bool(self._reload)
+                sockets=descriptors,
+                line=its.fileno(),
+                reports=reports,
+                tells_files=bool(self._reload),
+                worker=slot if self._settings.is_supervised else None,
             )
-            process = await trio.lowlevel.open_process(
-                self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
-            )
+            try:
+                process = await trio.lowlevel.open_process(
+                    self._command, pass_fds=(its.fileno(), *descriptors), env=inherited.environment()
+                )
+            except RuntimeError as error:  # no thread is to be had, which the start takes
+                raise OSError(str(error)) from error
             on_failure.pop_all()
         line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         worker = Worker(slot, process, line, begun_at, begun_at_ns)
@@ -154,75 +165,94 @@ class Supervisor:
             worker.left.set()
 
     @property
-    def ending(self) -> bool:
-        """Do all workers leave?"""
-        return self._ending.is_set()
+    def _is_ending(self) -> bool:
+        return self._serving.cancel_called
 
     def fail(self, code: int) -> None:
         """End all, with that exit code."""
-        if not self.ending:
+        if not self._is_ending:
             self._code = code
-            self._ending.set()
+            self._serving.cancel()
 
     def replace(self, worker: Worker) -> None:
         """Have a worker leave whose place another has taken."""
-        self._nursery.start_soon(self._see_off, worker)
+        self._nursery.start_soon(self._tell_replaced, worker)
+        self._see_off(worker)
 
-    async def _see_off(self, worker: Worker) -> None:
+    async def _tell_replaced(self, worker: Worker) -> None:
         with suppress(*NO_LINE):
             await worker.line.send_all(REPLACED)
-        await self._left([worker])
 
-    async def _left(self, workers: Sequence[Worker]) -> None:
-        """Wait until they have left; kill those that stay for too long."""
+    def _end(self, worker: Worker) -> None:
+        worker.process.terminate()
+        self._see_off(worker)
+
+    def _see_off(self, worker: Worker) -> None:
+        if not worker.is_leaving:
+            worker.is_leaving = True
+            self._nursery.start_soon(self._kill_in_time, worker)
+
+    async def _kill_in_time(self, worker: Worker) -> None:
         with trio.move_on_after(self._settings.grace_s + self._leave_s):
-            for worker in workers:
-                await worker.left.wait()
-        for worker in workers:
-            if not worker.left.is_set():
-                log.error("worker %d (process %d) did not leave: it is killed", worker.slot, worker.process.pid)
-                worker.process.kill()
-                await worker.left.wait()
+            await worker.left.wait()
+            return
+        log.error("worker %d (process %d) did not leave: it is killed", worker.slot, worker.process.pid)
+        worker.process.kill()
 
     async def _end_all(self) -> None:
-        async with self._spawning:  # whoever comes after sees that all ends
-            workers = list(self._alive)
+        workers = list(self._alive)
         for worker in workers:
-            worker.process.terminate()
-        await self._left(workers)
+            self._end(worker)
+        for worker in workers:
+            await worker.left.wait()
         # A worker that gets a signal before it listens to them, or after, is ended by the system.
         in_order = (0, -signal.SIGTERM, -signal.SIGINT)
         if any(worker.process.returncode not in in_order for worker in workers):
             self._code = self._code or 1
 
-    async def _renew_on_changes(self) -> None:
-        watched = Watched(*self._reload)
-        newest = self._slots[0].worker
-        while True:
-            watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)
-            changed = await watched.changed()
-            self._say(f"{', '.join(file.name for file in changed)} changed: starting anew")
-            since = trio.current_time()
+    async def _keep(self) -> None:
+        async with trio.open_nursery() as nursery:
             for slot in self._slots:
-                newest = await slot.renew(since, reports=slot is self._slots[0])
-                if not newest.start.ready:
-                    self._say(f"It does not start ({newest.how_it_left}): what ran before goes on")
-                    break
-            else:
-                self._say("Started anew")
+                nursery.start_soon(slot.keep)
+
+    async def _renew_on_changes(self, watched: Watched) -> None:
+        first = self._slots[0].worker
+        watched.follow(first.start.files, first.begun_at_ns)
+        changed_at: float | None = None
+        while True:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep)
+                if changed_at is not None:
+                    nursery.start_soon(self._renew, watched, changed_at)
+                changed = await watched.changed()
+                nursery.cancel_scope.cancel()  # who is starting may have read what was there before: it ends
+            self._say(f"{', '.join(file.name for file in changed)} changed: starting anew")
+            changed_at = trio.current_time()
+
+    async def _renew(self, watched: Watched, since: float) -> None:
+        for slot in self._slots:
+            newest = await slot.renew(since, reports=slot is self._slots[0])
+            if newest is not None:
+                watched.follow(newest.start.files, newest.begun_at_ns, failed=not newest.start.ready)
+            if newest is None or not newest.start.ready:
+                why = "no process is to be had" if newest is None else newest.how_it_left
+                goes_on = "" if slot.worker.left.is_set() else ": what ran before goes on"
+                self._say(f"It does not start ({why}){goes_on}")
+                return
+        self._say("Started anew")
 
     async def _heed_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for signum in signals:
-                if self.ending:
+                if self._is_ending:
                     self._say("Stopped at once")
                     for worker in self._alive:
                         worker.process.kill()
                     signal.signal(signum, signal.SIG_DFL)
                     signal.raise_signal(signum)
                 self._say(SHUTTING_DOWN)
-                self._ending.set()
+                self._serving.cancel()
 
 
 def _url(place: socket.socket) -> str:

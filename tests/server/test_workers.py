@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,6 +18,7 @@ from ezflow import SettingsError
 from ezflow.client import Client, ClientError
 from ezflow.server.config import Settings
 from ezflow.server.inherited import VARIABLE, Inherited
+from ezflow.server.run import cannot_listen
 from ezflow.server.workers import Supervisor
 from ezflow.testing import FakeLLM
 
@@ -32,6 +35,17 @@ async def test_workers_share_an_address_and_have_one_each(tmp_path):
         assert server.process.pid not in workers
         assert await process_at(shared) in workers
         assert server.said.count("Pipeline verified") == server.said.count("Listening") == 1
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_the_lines_of_a_log_tell_which_worker_wrote_them(tmp_path, form):
+    asked = ("--log-format", form, "--log-level", "info")
+    async with supervised(tmp_path, *TWO, *asked) as server:
+        *_, first, second = await server.urls(2)  # the log tells some too
+        for number, url in ((2, second), (1, first)):
+            await process_at(url)
+            of_worker = f"worker={number}" if form == "console" else f'"worker": {number}'
+            await server.until(rf"turn ended: done.*{of_worker}\b")
 
 
 async def test_a_worker_that_is_killed_breaks_its_turns_alone_and_another_takes_its_sockets(tmp_path):
@@ -130,12 +144,41 @@ async def test_a_first_start_that_fails_ends_all_and_is_said_once(tmp_path, flow
     assert "Listening" not in server.said
 
 
+async def test_without_a_process_for_the_first_worker_all_ends_and_the_log_says_why(caplog):
+    supervisor = Supervisor(["/nowhere"], Settings(port=0, workers=2))
+    assert await supervisor.run() == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1: no process can be started: [Errno 2] No such file or directory: '/nowhere'"
+    ]
+
+
 async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with supervised(tmp_path, "--workers", "2", "--worker-port", str(port), flow=None) as server:
             assert await server.ended() == 1
-    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in server.said
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use): choose another --worker-port" in server.said
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+async def test_a_host_that_is_not_of_this_machine_is_named_as_the_fault(tmp_path, options):
+    async with supervised(tmp_path, "--host", "192.0.2.1", "--insecure", *options) as server:
+        assert await server.ended() == 1
+    assert re.search(r"cannot listen on 192\.0\.2\.1:0 \(.*\): choose another --host\n", server.said)
+
+
+@pytest.mark.parametrize(
+    ("why", "advice"),
+    [
+        (OSError(errno.EADDRINUSE, "why"), ": choose another --worker-port"),
+        (OSError(errno.EACCES, "why"), ": choose another --worker-port, those below 1024 are not for everybody"),
+        (OSError(errno.EADDRNOTAVAIL, "why"), ": choose another --host"),
+        (socket.gaierror(socket.EAI_NONAME, "why"), ": choose another --host"),
+        (OSError(errno.EMFILE, "why"), ""),
+    ],
+)
+def test_the_option_is_named_that_is_at_fault(why, advice):
+    assert cannot_listen("a:1", why, "--worker-port").strerror == f"cannot listen on a:1 (why){advice}"
 
 
 async def test_a_worker_that_does_not_leave_is_killed(tmp_path, caplog):
@@ -174,11 +217,32 @@ def test_a_program_is_one_process():
 
 
 @pytest.mark.parametrize(
-    "ports", [{"workers": 0}, {"worker_port": 65535, "workers": 2}, {"worker_port": 3420, "workers": 2}]
+    ("settings", "said"),
+    [
+        ({"workers": 0}, "workers=0 was given, but 1 to 256 is needed."),
+        ({"workers": 257}, "workers=257 was given, but 1 to 256 is needed."),
+        ({"port": -1}, "port=-1 was given, but 0 to 65535 is needed."),
+        ({"worker_port": 65536}, "worker_port=65536 was given, but 0 to 65535 is needed."),
+        (
+            {"worker_port": 65535, "workers": 2},
+            "worker_port=65535 was given, but 65534 or less is needed: each of workers=2 has the next port, and 65535 "
+            "is the last.",
+        ),
+        (
+            {"worker_port": 3420, "workers": 2},
+            "worker_port=3420 was given, but 3420 to 3421, the ports of the workers, may not hold port=3421, which is "
+            "that of all.",
+        ),
+    ],
 )
-def test_ports_that_cannot_be_are_refused(ports):
-    with pytest.raises(SettingsError):
-        Settings(**ports)
+def test_workers_and_ports_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(SettingsError) as refused:
+        Settings(**settings)
+    assert str(refused.value) == said
+
+
+def test_as_many_workers_and_ports_as_there_may_be():
+    assert Settings(workers=256, worker_port=65280).worker_port == 65280
 
 
 def test_what_a_worker_inherits_is_not_for_the_programs_that_it_starts():
