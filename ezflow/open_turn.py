@@ -126,7 +126,7 @@ class OpenTurn:
         self._closing = False
         self._is_told = False
         self._left = trio.Event()
-        self._stuck = False
+        self._stuck_at: float | None = None
         self._is_fed = inbox is None
         self._input_ended = not self._is_fed
         self._end: Note | None = None
@@ -219,7 +219,8 @@ class OpenTurn:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
             await self._left.wait()
         if not self._left.is_set():
-            self._stuck = True
+            if self._stuck_at is None:
+                self._stuck_at = trio.current_time()
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
@@ -253,9 +254,11 @@ class OpenTurn:
         return self._scope.cancel_called
 
     @property
-    def is_stuck(self) -> bool:
-        """Has it been told to end for longer than its stages may take to leave?"""
-        return self._stuck and not self._left.is_set()
+    def stuck_at(self) -> float | None:
+        """On trio's clock, when its stages had not left although they should have; None if they may still leave, or
+        have left.
+        """
+        return None if self._left.is_set() else self._stuck_at
 
     @property
     def over(self) -> bool:
