@@ -10,8 +10,9 @@ from typing import Any
 import trio
 
 from .errors import SessionBusy, SessionsFull, StageStuck, TurnClosedError
+from .limits import Limits
 from .memory import Memory
-from .open_turn import Limits, OpenTurn
+from .open_turn import OpenTurn
 
 __all__ = ["Place", "Places"]
 
