@@ -130,7 +130,7 @@ class OpenTurn(RunningTurn):
     async def aclose(self) -> None:
         """End the turn: returns when every stage has left. What the client has not taken is dropped.
 
-        Raises: StageStuck, naming the stages, if one does not leave within the clean-up time.
+        Raises: StageStuck, naming the stages, if one does not leave within the clean-up time; at once where that is over.
         """
         if self._state is None:
             self.finished = True
@@ -143,13 +143,14 @@ class OpenTurn(RunningTurn):
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
-            await self._left.wait()
+        if self._stuck_at is None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
+                await self._left.wait()
         if not self._left.is_set():
+            stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
             if self._stuck_at is None:
                 self._stuck_at = trio.current_time()
-            stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
-            log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
+                log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
         if interrupts:
             for instrument in self._instruments:
