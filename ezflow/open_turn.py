@@ -130,7 +130,7 @@ class OpenTurn(RunningTurn):
     async def aclose(self) -> None:
         """End the turn: returns when every stage has left. What the client has not taken is dropped.
 
-        Raises: StageStuck, naming the stages, if one does not leave within the clean-up time; at once where that is over.
+        Raises: StageStuck, naming the stages, if one has not left after the clean-up time; at once where that is over.
         """
         if self._state is None:
             self.finished = True
