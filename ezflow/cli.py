@@ -8,18 +8,19 @@ SIGTERM.
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import Any
 
 from . import __version__
 from .commands import check, completion, config, graph, models, modules, new, run, serve, talk, top
 from .errors import EzflowError, FlowError, SettingsError
+from .redaction import SECRETS, Redactor, secrets_of_environment
 from .target import TargetError
-from .values import SECRETS
 
 __all__ = ["main"]
 
@@ -28,22 +29,36 @@ COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, c
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know fewer characters than a model
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from .rendering import rendered
+
+    SECRETS.update(secrets_of_environment())
+    with rendered():
+        sys.exit(_code(options))
+
+
+def _code(options: argparse.Namespace) -> int:
+    """Run a command, and say what went wrong; its exit code."""
     try:
         code: int = options.run(options)
     except (TargetError, SettingsError) as error:
-        _complain(error)
+        _complain(f"ezflow: {error}")
         code = 2
     except FlowError as error:
         print(error.report, file=sys.stderr)
         code = 1
     except (EzflowError, OSError) as error:
-        _complain(error)
+        _complain(f"ezflow: {error}")
         code = 1
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code)
+    except Exception as error:  # noqa: BLE001  (as Python shows it, but for the secrets)
+        _complain("".join(traceback.format_exception(error)))
+        code = 1
+    return code
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,11 +79,10 @@ class Parser(argparse.ArgumentParser):
         return options, unknown
 
 
-def _complain(error: Exception) -> None:
-    from .redaction import Redactor, secrets_of_environment
+def _complain(text: str) -> None:
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
-    print(f"ezflow: {Redactor(SECRETS | secrets_of_environment()).traceback(plain(str(error)))}", file=sys.stderr)
+    print(Redactor(secrets_of_environment()).traceback(plain(text)), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

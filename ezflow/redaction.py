@@ -1,8 +1,9 @@
 """What must not stand in a log: secrets, and what users say.
 
-A `Redactor` knows the secrets of a configuration, and hides them wherever they stand; what else looks like a secret it
-knows by its place (a key named `password`, a bearer token, the user of a URL). What is long is a payload: it is cut,
-and sound is only counted. Hiding too much is no fault; a log that is read by many must not be a way in.
+A `Redactor` knows the secrets of a configuration and `SECRETS`, what this process has taken as secret, also since the
+redactor was made; it hides them wherever they stand. What else looks like a secret it knows by its place (a key named
+`password`, a bearer token, the user of a URL). What is long is a payload: it is cut, and sound is only counted. Hiding
+too much is no fault; a log that is read by many must not be a way in.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-__all__ = ["HIDDEN", "SECRET_NAME", "Redactor", "secrets_of_environment", "secrets_of_modules"]
+__all__ = ["HIDDEN", "SECRETS", "SECRET_NAME", "Redactor", "secrets_of_environment", "secrets_of_modules"]
 
 HIDDEN = "***"
+# What this process has taken as secret: every redactor hides it from then on.
+SECRETS: set[str] = set()
 # Longer texts are payloads: their beginning is kept.
 LONG = 1000
 BEGINNING = 300
@@ -64,16 +67,15 @@ QUOTED_AT_LENGTH = re.compile(r"""(?<!\w)b?(?:"(?:[^"\\\n]|\\.){121,}+"|'(?:[^'\
 class Redactor:
     """Takes secrets and payloads out of texts, and out of whatever a log record holds.
 
-    It knows each of `secrets` in its forms: as it is, and quoted for Python, JSON and a URL; of one of several lines,
-    each line.
+    It knows each of `secrets` and of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
+    several lines, each line. One of fewer than 4 characters it leaves: it would be cut out of other words.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {line for secret in secrets for line in (secret, *secret.splitlines()) if len(line) >= SHORTEST}
-        forms = {form for secret in known for form in _forms(secret)}
-        ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
-        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._longest = len(ordered[0]) if ordered else 0
+        self._own = frozenset(secrets)
+        self._learned = -1  # how many of SECRETS it knows
+        self._secrets: re.Pattern[str] | None = None
+        self._longest = 0
 
     def text(self, text: str) -> str:
         """One text, cut where it is long."""
@@ -109,12 +111,25 @@ class Redactor:
             return f"<{type(value).__name__}>"
         return self.text(repr(value))
 
+    def _learn(self) -> None:
+        """Take up what has been taken as secret since it last looked."""
+        if (count := len(SECRETS)) == self._learned:
+            return
+        known = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
+        forms = {form for secret in known if len(secret) >= SHORTEST for form in _forms(secret)}
+        ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
+        self._longest = len(ordered[0]) if ordered else 0
+        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._learned = count
+
     def _number(self, value: Any) -> Any:
+        self._learn()
         if self._secrets is not None and self._secrets.search(str(value)):
             return HIDDEN
         return value if isfinite(value) else str(value)
 
     def _hidden(self, text: str) -> str:
+        self._learn()
         looked_at = text[:LOOKED_AT]
         if self._secrets is not None:
             looked_at = self._secrets.sub(HIDDEN, looked_at)

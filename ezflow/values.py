@@ -8,6 +8,7 @@ It has one name everywhere: `--set OLLAMA_URL=…`, else the environment's OLLAM
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,11 +18,14 @@ from typing import Any, TypeVar, overload
 import attrs
 
 from .errors import SettingsError
+from .redaction import SECRETS
 
-__all__ = ["SECRETS", "Given", "Values", "nearest", "parse", "setting", "using"]
+__all__ = ["Given", "Values", "nearest", "parse", "setting", "using"]
 
 T = TypeVar("T", str, int, float, bool)
 
+# What a shell takes as a variable, and TOML as a key, as it is.
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -50,6 +54,8 @@ class Values:
 
     def take(self, name: str, default: Any, is_required: bool, is_secret: bool) -> Any:
         """The value of a name. Raises: SettingsError."""
+        if not NAME.fullmatch(name):
+            raise SettingsError(f"setting({name!r}): a name of letters, digits and _ is needed, as in OLLAMA_URL.")
         kind = str if default is None else type(default)
         if kind not in NEEDED:
             raise SettingsError(f"setting({name!r}): a string, a number or a bool is needed, not {default!r}.")
@@ -91,8 +97,6 @@ class Values:
         return value
 
 
-# What this process has taken as secret: for the log to hide, and for what a command says when it fails.
-SECRETS: set[str] = set()
 current: ContextVar[Values | None] = ContextVar("ezflow_values", default=None)
 
 
@@ -107,7 +111,8 @@ def setting(name: str, default: Any = ..., /, *, secret: bool = False) -> Any:
 
     Ask for it where the file is loaded, not later: names that are given and not asked for are an error. Its type is
     the default's: str, int, float or bool; without a default it is a str that must be given. `secret=True` keeps it out
-    of the log, and of what `ezflow config` prints. A script that Python runs, not `ezflow`, has the environment alone.
+    of what `ezflow config` prints and, if it has 4 characters or more, of logs and errors: a shorter one would be cut
+    out of other words. A script that Python runs, not `ezflow`, has the environment alone.
     Raises: SettingsError.
     """
     values = current.get() or Values()

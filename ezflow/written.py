@@ -42,14 +42,17 @@ def find(named: str | None, environment: Mapping[str, str] = os.environ) -> Writ
 def read(path: str | Path) -> Written:
     """A file of settings, its tables known and their values not yet looked at. Raises: SettingsError."""
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        # Editors of Windows begin a file with a mark.
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of a text that is no UTF-8, and of a number that is too long
         raise SettingsError(f"{path} is not TOML: {error}.") from error
     for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise SettingsError(
+                f"{path}: {name} is under no table: write [server] above a setting, [values] above what a flow takes."
+            )
         if name not in TABLES:
             raise SettingsError(f"{path}: [{name}] is not known. {nearest(name, TABLES)}")
-        if not isinstance(table, dict):
-            raise SettingsError(f"{path}: {name} is a table: write [{name}].")
     return Written(str(path), tables.get("server", {}), tables.get("values", {}))

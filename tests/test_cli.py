@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from programs import listening
 
 FLOW = """
 from ezflow import Audio, Latest, Module, Turn, module
@@ -40,9 +41,10 @@ def target(tmp_path: Path) -> Path:
     return file
 
 
-def ezflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+def ezflow(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ezflow", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    env = os.environ | environment
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_check_prints_the_report_of_a_good_flow(target):
@@ -64,6 +66,18 @@ def test_check_without_a_name_takes_all_flows_of_the_file(target):
     done = ezflow("check", target)
     assert done.returncode == 0
     assert done.stdout.count("✅") == 2
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_what_the_output_s_encoding_does_not_know_is_replaced(target, encoding):
+    good = ezflow("check", f"{target}:flow", PYTHONIOENCODING=encoding)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert good.stdout.startswith("? Pipeline verified\n")
+    faulty = ezflow("serve", f"{target}:wrong", PYTHONIOENCODING=encoding)
+    assert (faulty.returncode, "Speak gives Audio, but Upper takes str" in faulty.stderr) == (1, True)
+    command = [sys.executable, "-m", "ezflow", "serve", f"{target}:flow", "--port", "0"]
+    with listening(command, PYTHONIOENCODING=encoding):
+        pass  # it says so, and ends in order
 
 
 def test_graph_draws_as_text_and_for_mermaid(target):

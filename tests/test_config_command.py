@@ -24,10 +24,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ezflow(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def ezflow(
+    folder: Path, *arguments: str, passed: tuple[int, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ezflow", *arguments],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+        pass_fds=passed,
     )  # fmt: skip
 
 
@@ -61,6 +64,11 @@ def test_a_run_that_mixes_all_four_sources_shows_the_source_of_each(folder):
             "--set gives REPLAY, which flow.py does not ask for. Did you me",
         ),
         (["check", "flow.py"], {"FIRST_S": "soon"}, "FIRST_S: 'soon' is not what is needed: a number."),
+        (
+            ["config", "--set", "REPLY=x"],
+            {},
+            "--set gives REPLY, but no file is named that may ask for it: ezflow config",
+        ),
     ],
 )
 def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments, environment, said):
@@ -69,11 +77,34 @@ def test_what_does_not_fit_ends_a_command_with_2_and_says_why(folder, arguments,
     assert done.stderr.startswith(f"ezflow: {said}")
 
 
+@pytest.mark.parametrize("given", ["hunter2", "=hunter2"])
+def test_a_value_without_a_name_is_refused_without_being_repeated(folder, given):
+    done = ezflow(folder, "check", "flow.py", "--set", given)
+    assert done.returncode == 2
+    assert done.stderr.endswith("argument --set: NAME=VALUE is needed, as in --set OLLAMA_MODEL=qwen3\n")
+    assert "hunter2" not in done.stderr
+
+
 @pytest.mark.parametrize(("given", "meant"), [("--prot", "--port"), ("--max-session", "--max-sessions")])
 def test_an_option_that_there_is_none_is_answered_with_the_nearest(folder, given, meant):
     done = ezflow(folder, "serve", "flow.py", given, "1")
     assert done.returncode == 2
     assert done.stderr.endswith(f"ezflow serve: error: unrecognized arguments: {given} 1; did you mean {meant}?\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="/dev/fd is POSIX")
+@pytest.mark.parametrize("option", ["--tokens", "--config"])
+@pytest.mark.parametrize("several", [["--workers", "2"], ["--reload"]])
+def test_what_each_worker_reads_anew_is_no_pipe(folder, option, several):
+    ours, its = os.pipe()
+    os.write(its, b"" if option == "--config" else b"a-token-of-more-than-16 ann\n")
+    os.close(its)
+    try:
+        done = ezflow(folder, "serve", "flow.py", option, f"/dev/fd/{ours}", *several, passed=(ours,))
+    finally:
+        os.close(ours)
+    assert done.returncode == 2
+    assert done.stderr == f"ezflow: /dev/fd/{ours} is a pipe, but each worker reads it anew: name a file.\n"
 
 
 def test_a_server_takes_what_its_file_says(folder):
@@ -90,3 +121,74 @@ def test_a_server_takes_what_its_file_says(folder):
             server.kill()
     assert ":3421" not in lines[0]
     assert not [line for line in lines if line.startswith("Playground")]
+
+
+KEEPS_SECRETS = """
+import logging
+import os
+import warnings
+from ezflow import setting
+from ezflow.testing import FakeLLM
+
+pin = setting("CAMERA_PIN", secret=True)
+told = f"{pin} {os.environ['CAMERA_KEY']}"
+logging.getLogger("camera").warning("opened with %s", told)
+warnings.warn(f"warned of {told}")
+if os.environ.get("FAILS"):
+    os.environ["LATER_TOKEN"] = "of-a-file-of-its-own"
+    raise ValueError(f"cannot open with {told} {os.environ['LATER_TOKEN']}")
+flow = FakeLLM("hello")
+"""
+HELD = {"CAMERA_PIN": "hunter2", "CAMERA_KEY": "of-the-environment"}
+
+
+@pytest.mark.parametrize("fails", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check flow.py", "graph flow.py", "config flow.py", "run flow.py --input x",
+        "serve flow.py --log-format json --host no.such.host.invalid --insecure",  # which ends by itself
+    ],
+)  # fmt: skip
+def test_what_a_file_takes_as_secret_is_in_no_line_that_is_said_while_it_is_loaded(folder, command, fails):
+    (folder / "flow.py").write_text(KEEPS_SECRETS)
+    (folder / "ezflow.toml").unlink()
+    done = ezflow(folder, *command.split(), FAILS=fails, **HELD)
+    said = done.stdout + done.stderr
+    assert done.returncode == (1 if fails or "serve" in command else 0)
+    assert "opened with *** ***" in said
+    assert "warned of *** ***" in said
+    assert ("ValueError: cannot open with *** *** ***\n" in said) == bool(fails)
+    assert not [value for value in ("of-a-file-of-its-own\n", *HELD.values()) if value in said]
+
+
+LEARNS_LATE = """
+import os
+from contextlib import asynccontextmanager
+from ezflow import Module, Turn, module
+
+os.environ["LATER_TOKEN"] = "of-a-file-of-its-own"
+
+@module
+class Camera(Module[str, str]):
+    password: str
+
+    @asynccontextmanager
+    async def lifespan(self):
+        raise ValueError(f"refused {self.password} and {os.environ['LATER_TOKEN']}")
+        yield
+
+    async def process(self, text: str, turn: Turn) -> str:
+        return text
+
+flow = Camera("of-a-field")
+"""
+
+
+@pytest.mark.parametrize("command", ["serve flow.py --port 0", "run flow.py --input x"])
+def test_what_modules_hold_is_in_no_line_either(folder, command):
+    (folder / "flow.py").write_text(LEARNS_LATE)
+    done = ezflow(folder, *command.split(), "--config", os.devnull)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ezflow: Camera could not open: ValueError: refused *** and ***\n")
+    assert "of-a-f" not in done.stdout + done.stderr

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from ezflow import Audio
-from ezflow.redaction import Redactor, secrets_of_environment, secrets_of_modules
+from ezflow.redaction import SECRETS, Redactor, secrets_of_environment, secrets_of_modules
 
 SECRET = "s3cr3t/+v4lue!"
 plain = Redactor()
@@ -141,6 +141,22 @@ def test_a_secret_at_the_place_where_a_text_is_cut_does_not_begin_to_show():
 def test_of_a_secret_of_several_lines_each_is_hidden():
     key = "-----BEGIN KEY-----\nMIIBVgIBADANBg\nkqhkiG9w0BAQEF\n"
     assert Redactor([key]).traceback(f"ValueError: {key}") == "ValueError: ***\n***\n***"
+
+
+def test_what_is_taken_as_secret_later_is_hidden_by_a_redactor_that_is_there_already():
+    redactor = Redactor(["first-word"])
+    assert redactor.text("first-word later-word 424242") == "*** later-word 424242"
+    taken = {"later-word", "424242"} - SECRETS
+    SECRETS.update(taken)
+    try:
+        assert redactor.text("first-word later-word") == "*** ***"
+        assert redactor.field("code", 424242) == "***"
+    finally:
+        SECRETS.difference_update(taken)
+
+
+def test_a_secret_of_fewer_than_4_characters_is_not_cut_out_of_other_words():
+    assert Redactor(["ann", "anna"]).text("ann, anna, planned") == "ann, ***, planned"
 
 
 def test_secrets_of_the_environment_are_those_whose_names_say_so():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ezflow import SettingsError, setting
-from ezflow.values import SECRETS, Given, Values, using
+from ezflow.redaction import SECRETS
+from ezflow.values import Given, Values, using
 
 
 def of(**places: Any) -> Values:
@@ -67,6 +68,13 @@ def test_a_value_of_another_type_is_named_with_its_place(places, default, said):
     with using(of(**places)), pytest.raises(SettingsError) as refused:
         setting("X", default)
     assert str(refused.value) == said.rstrip("$")
+
+
+@pytest.mark.parametrize("name", ["A B", 'A"B', "a.b", "a-b", "A\n", "2ND", "Ä", ""])
+def test_a_name_that_a_shell_or_toml_would_not_take_is_refused(name):
+    with using(of(said={name: "x"})), pytest.raises(SettingsError) as refused:
+        setting(name, "")
+    assert str(refused.value) == f"setting({name!r}): a name of letters, digits and _ is needed, as in OLLAMA_URL."
 
 
 def test_what_has_no_default_must_be_given():

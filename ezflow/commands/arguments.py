@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..flow import Flow
+from ..redaction import SECRETS, secrets_of_environment, secrets_of_modules
 from ..server.flags import FLAGS, default_of, kind_of
 from ..target import load
 from ..values import Values, using
@@ -71,14 +72,16 @@ def flows_of(
     file = file or written(options)
     with using(Values(dict(options.set), os.environ, file.values, file.file)) as values:
         flows = load(options.target)
+        modules = [stage.module for flow in flows.values() for stage in flow.stages]
+        SECRETS.update(secrets_of_environment() | secrets_of_modules(modules))  # the file may have read others
         values.check(options.target)
         yield flows, values
 
 
 def _assignment(text: str) -> tuple[str, str]:
     name, is_one, value = text.partition("=")
-    if not (is_one and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    if not (is_one and name):  # it is not repeated: it may be a secret
+        raise argparse.ArgumentTypeError("NAME=VALUE is needed, as in --set OLLAMA_MODEL=qwen3")
     return name, value
 
 

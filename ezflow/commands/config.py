@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..errors import SettingsError
 from .arguments import add_settings, add_values, flows_of, written
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def add(commands: Subparsers) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ..server.sources import configured
 
+    if options.target is None and options.set:
+        raise SettingsError(
+            f"--set gives {options.set[0][0]}, but no file is named that may ask for it: ezflow config FILE --set …"
+        )
     file = written(options)
     configuration = configured(vars(options), file)
     configuration.made()

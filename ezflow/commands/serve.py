@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import SettingsError
 from ..target import file_of
 from .arguments import add_settings, add_target, flows_of, written
 
@@ -42,21 +43,22 @@ def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
     from ..rendering import rendered
     from ..server import serve_as
     from ..server.ending import end_of_threads
-    from ..server.secrets import secrets_of
     from ..server.sources import configured
 
     file = written(options)
     configuration = configured(vars(options), file)
     settings, arguments = configuration.made(), configuration.arguments
-    with rendered(arguments["log_format"], arguments["log_level"], secrets=secrets_of({}, arguments["tokens"])):
+    with rendered(arguments["log_format"], arguments["log_level"]):
         if inherited is None and (options.reload or settings.is_supervised):
             from ..server.workers import supervise
 
+            for given in (file.file, configuration.tokens_file):
+                if given is not None and Path(given).is_fifo():
+                    raise SettingsError(f"{given} is a pipe, but each worker reads it anew: name a file.")
             return supervise(settings, [file_of(options.target), Path(file.file)] if options.reload else [])
         with flows_of(options, file) as (flows, _):
             try:
-                # It renders the log itself, since it knows the secrets of the flows.
-                serve_as(flows, settings, arguments["tokens"], inherited)
+                serve_as(flows, settings, inherited)
             finally:
                 end_of_threads(THREADS_S)
     return 0

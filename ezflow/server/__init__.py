@@ -36,23 +36,20 @@ def serve(
     made = Settings(host=host, port=port, **settings)
     if made.is_supervised:
         raise SettingsError("a program is one process: for more write ezflow serve FILE --workers N.")
-    serve_as(flows, made, settings.get("tokens", ()))
+    named = {"": flows} if isinstance(flows, Flow) else dict(flows)
+    with _logging(named, made, settings.get("tokens", ())):
+        serve_as(flows, made)
 
 
 def serve_as(
-    flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]],
-    settings: Settings,
-    tokens: Iterable[Token | str],
-    inherited: Inherited | None = None,
+    flows: Flow[Any, Any] | Mapping[str, Flow[Any, Any]], settings: Settings, inherited: Inherited | None = None
 ) -> None:
-    """The same with settings that are made, and `tokens` as they were given; `inherited`: as a worker."""
+    """The same with settings that are made, and with the log as it is; `inherited`: as a worker."""
     import trio
 
     from .run import run
 
-    named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    with _logging(named, settings, tokens):
-        trio.run(partial(run, flows, settings, inherited=inherited))
+    trio.run(partial(run, flows, settings, inherited=inherited))
 
 
 def _logging(

@@ -9,14 +9,13 @@ from typing import Any
 from ..errors import SettingsError
 from ..flow import Flow
 from ..redaction import secrets_of_environment, secrets_of_modules
-from ..values import SECRETS
 from .tokens import Token, lines_of_environment, secret_of
 
 __all__ = ["secrets_of"]
 
 
 def secrets_of(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str] = ()) -> set[str]:
-    """What the environment says, what the flows' file took as secret, what modules hold or name, and the tokens.
+    """What the environment says, what modules hold or name, and the tokens.
 
     `tokens` as they were given: settings keep only the hashes of them.
     """
@@ -25,4 +24,4 @@ def secrets_of(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str
         around = lines_of_environment()
     lines = [*around, *([tokens] if isinstance(tokens, str) else tokens)]
     modules = [stage.module for flow in flows.values() for stage in flow.stages]
-    return SECRETS | secrets_of_environment() | secrets_of_modules(modules) | {*filter(None, map(secret_of, lines))}
+    return secrets_of_environment() | secrets_of_modules(modules) | {*filter(None, map(secret_of, lines))}

@@ -12,12 +12,12 @@ import attrs
 
 from ..convert import structure
 from ..errors import InputError, SettingsError
-from ..redaction import HIDDEN, SECRET_NAME, Redactor
+from ..redaction import HIDDEN, SECRET_NAME, SECRETS, Redactor
 from ..values import Given, nearest, parse
 from ..written import Written
 from .config import Settings
 from .flags import DEFAULTS, FLAGS, SAID_IN_PYTHON, TOKENS_FILE, Flag, default_of, kind_of
-from .tokens import lines_of_environment, read_file, read_tokens
+from .tokens import lines_of_environment, read_file, read_tokens, secret_of
 
 __all__ = ["Configuration", "configured"]
 
@@ -28,6 +28,8 @@ OF_KUBERNETES = re.compile(r"EZFLOW_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)=.*|EZF
 
 REDACTOR = Redactor()
 WIDTH = 48
+# What JSON leaves as it is, and TOML or a terminal does not.
+CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 @attrs.frozen
@@ -42,6 +44,11 @@ class Configuration:
         """As `ezflow.serve` takes them."""
         given = {name: given.value for name, given in self.given.items() if name != TOKENS_FILE}
         return {**DEFAULTS, **given, "tokens": () if self.tokens is None else self.tokens.value}
+
+    @property
+    def tokens_file(self) -> str | None:
+        """The file of tokens that is named."""
+        return self.given[TOKENS_FILE].value if TOKENS_FILE in self.given else None
 
     def made(self) -> Settings:
         """The settings. Raises: SettingsError that says who gave what does not fit."""
@@ -72,7 +79,8 @@ class Configuration:
 def configured(said: Mapping[str, Any], written: Written, environment: Mapping[str, str] = os.environ) -> Configuration:
     """What holds of what the command line says (None where it says nothing), the environment, and a file.
 
-    Strict: a name that is not known is an error, and so is a value of another type. Raises: SettingsError.
+    Strict: a name that is not known is an error, and so is a value of another type. The tokens are taken as secret.
+    Raises: SettingsError.
     """
     in_file = {name: Given(_of_file(name, value, written.file), written.file) for name, value in written.server.items()}
     around = dict(_of_environment(environment))
@@ -83,6 +91,8 @@ def configured(said: Mapping[str, Any], written: Written, environment: Mapping[s
     given = {**in_file, **around, **on_line}
     if tokens is None and TOKENS_FILE in given:
         tokens = Given(read_file(given[TOKENS_FILE].value), given[TOKENS_FILE].source)
+    if tokens is not None:
+        SECRETS.update(filter(None, map(secret_of, tokens.value)))
     return Configuration(given, tokens)
 
 
@@ -141,4 +151,5 @@ def _toml(name: str, given: Given) -> str:
         return f'"{HIDDEN}"'
     if isinstance(value, bool) or not isinstance(value, str | list):
         return str(value).lower()
-    return json.dumps(REDACTOR.text(value) if isinstance(value, str) else value, ensure_ascii=False)
+    text = json.dumps(REDACTOR.text(value) if isinstance(value, str) else value, ensure_ascii=False)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

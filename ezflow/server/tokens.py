@@ -64,7 +64,7 @@ def read_tokens(given: Iterable[Token | str]) -> tuple[Token, ...]:
 def read_file(path: str | Path) -> list[str]:
     """The lines of a token file. Raises: SettingsError if it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines() or [""]
+        return Path(path).read_text(encoding="utf-8-sig").splitlines() or [""]
     except FileNotFoundError as error:
         if len(str(path)) >= MIN_CHARS and CHARS.fullmatch(str(path)) and "." not in str(path):
             # It may be a token: then it must not be repeated.

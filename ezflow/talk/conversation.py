@@ -20,7 +20,7 @@ from .answer import Answer
 from .inputs import Inputs, sound_in
 from .questions import Stage, addressed
 from .recording import Recording
-from .screen import Screen, forget_reader, lenient
+from .screen import Screen, forget_reader
 
 __all__ = ["Talk"]
 
@@ -50,7 +50,7 @@ class Talk:
     _code: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._screen = Screen(*lenient(sys.stdout, sys.stderr))
+        self._screen = Screen(sys.stdout, sys.stderr)
         self._recording = Recording(self.save) if self.save else None
 
     async def run(self) -> int:

@@ -23,7 +23,7 @@ from .board import Board
 from .columns import cut
 from .progress import Progress
 from .recording import Recording
-from .screen import Screen, lenient, told_fault
+from .screen import Screen, told_fault
 
 __all__ = ["Display"]
 
@@ -82,7 +82,7 @@ class Display:
     def shown(self, flow: str, stages: Sequence[str], secrets: Iterable[str]) -> Iterator[None]:
         """Show what happens in the block. What modules print and log in it tears neither the lines nor the reply."""
         self._began = trio.current_time()
-        out, notes = lenient(self.out, self.notes)
+        out, notes = self.out, self.notes
         say = self.note if self.progress else _nothing
         if self.progress and notes.isatty() and os.environ.get("TERM") != "dumb":
             self._board = Board(out, notes, partial(self._lines, colours=takes_colours(notes)))

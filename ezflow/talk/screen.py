@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from io import TextIOWrapper
 from typing import Any, TextIO
 
 import msgspec
@@ -14,7 +13,7 @@ from ..events import Event, Fault, Progress
 from ..items import Transcript
 from .columns import columns_of, plain
 
-__all__ = ["Screen", "forget_reader", "lenient", "told_fault"]
+__all__ = ["Screen", "forget_reader", "told_fault"]
 
 CLEAR_LINE = "\r\x1b[2K"
 PARTIAL = "... "
@@ -107,14 +106,6 @@ def told_fault(stage: str | None, fault: Fault) -> str:
     """An error event in a line."""
     where = f" in {stage}" if stage else ""
     return f"error{where}: {fault.name}: {fault.message}"
-
-
-def lenient(*streams: TextIO) -> tuple[TextIO, ...]:
-    """The same streams, told to replace what they cannot show: a terminal may know fewer characters than a model."""
-    for stream in streams:
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    return streams
 
 
 def forget_reader(stream: TextIO) -> None:

@@ -16,7 +16,7 @@ def token_of(file: Path | None, environment: Mapping[str, str] = os.environ) -> 
     if file is None:
         return environment.get("EZFLOW_TOKEN") or None
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the token file {file} cannot be read: {error}") from error
     # A line of a server's own file does too: it is the token, then its users.

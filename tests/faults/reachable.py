@@ -169,6 +169,8 @@ class Post:
     async def line(self) -> Any:
         """The next line of the answer, decoded; None at its end. Raises: trio.BrokenResourceError."""
         while len(self._lines) < 2:
+            if self._http.their_state in (h11.DONE, h11.MUST_CLOSE):
+                return None
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._stream.receive_some())

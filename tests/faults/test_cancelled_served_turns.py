@@ -21,7 +21,7 @@ import pytest
 import trio
 from reachable import WITHIN_S, Post, Server, Socket, becomes, descriptors, interrupt, serving
 from steps import at_step
-from trio_websocket import HandshakeError
+from trio_websocket import ConnectionClosed, HandshakeError
 
 from ezflow import Audio, Flow, Latest, Utterance
 from ezflow.channels import every_step
@@ -59,6 +59,7 @@ async def _posted(server: Server, hear: Callable[[Any], None], body: dict[str, A
     post = await Post.to(server, "/voice/turns", {"user": "ann", **body})
     try:
         while (event := await post.line()) is not None:
+            assert post.status == 200, event
             hear(event)
     finally:
         await post.vanish()
@@ -70,6 +71,9 @@ async def talk(server: Server, hear: Callable[[Any], None]) -> None:
         socket = await Socket.connect(nursery, server, "live", "ann")
         try:
             await _talk(socket, hear)
+        except ConnectionClosed:  # the server has: what it had said before is here
+            while (event := await socket.event()) is not None:
+                hear(event)
         finally:
             await socket.vanish()
             nursery.cancel_scope.cancel()

@@ -70,13 +70,13 @@ class SocketMachine(RuleBasedStateMachine):
     async def _leave(self) -> None:
         for scope in [*(device.scope for device in self.devices.values()), *self.posts]:
             scope.cancel()
-        await becomes(self._left, "sessions end")
-        await becomes(lambda: self.server.tasks <= self.tasks, "no task is left")
+        await interrupt(self.server, "nobody")  # answered: all that connected before is known, its tasks are counted
+        await becomes(lambda: self._left() and self.server.tasks <= self.tasks, "sessions end, and no task is left")
         await becomes(lambda: descriptors() <= self.files, "no descriptor is left")
         assert self.turns.keys().isdisjoint(self.log.at_work)
 
     def _left(self) -> bool:
-        """Have the sessions ended? Those that nobody holds are told to; one may come late, of a request on its way."""
+        """Have the sessions ended? Those that nobody holds are told to. One may yet come, of a request on its way."""
         places = [place for user, place in self.server.places.items() if user in self.turns]
         for place in places:
             if not place.leases and not place.nursery.child_tasks:

@@ -102,6 +102,7 @@ def test_its_environment_is_understood_and_listens_to_others_only_with_tokens(tm
     tokens.write_text("a-token-of-more-than-16 ann\n", encoding="utf-8")
     shown = run(sys.executable, "-m", "ezflow", "config", cwd=tmp_path, EZFLOW_TOKENS_FILE=str(tokens), **given)
     assert re.search(r'^host = "0\.0\.0\.0" +# EZFLOW_HOST$', shown, re.MULTILINE)
+    assert re.search(r"^port = 3421 +# EZFLOW_PORT$", shown, re.MULTILINE)  # whatever a file says: the health check's
 
 
 def test_its_healthcheck_tells_ready_from_not_ready_and_from_nobody_there(tmp_path):
@@ -113,10 +114,9 @@ def test_its_healthcheck_tells_ready_from_not_ready_and_from_nobody_there(tmp_pa
     assert python == "python"
 
     def code(url: str) -> int:
-        asks = [part.replace("3421", url.rpartition(":")[2]) for part in rest]
         # Where a proxy is set, it is not asked about this machine.
-        proxy = {"http_proxy": "http://127.0.0.1:9", "PATH": ""}
-        return subprocess.run([sys.executable, *asks], cwd=where, env=proxy, check=False, timeout=20).returncode
+        env = {"http_proxy": "http://127.0.0.1:9", "PATH": "", "EZFLOW_PORT": url.rpartition(":")[2]}
+        return subprocess.run([sys.executable, *rest], cwd=where, env=env, check=False, timeout=20).returncode
 
     for name, expected in (("ready", 0), ("unready", 1)):
         with listening([sys.executable, "-m", "ezflow", "serve", f"{tmp_path}/flow.py:{name}", "--port", "0"]) as url:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from deployed import DEPLOY, UNIT, unit
-from packaged import run
+from packaged import ROOT, run
 
 from ezflow.cli import _parser
 from ezflow.server.config import Settings
@@ -48,6 +48,15 @@ def test_what_it_runs_is_a_command_line_that_ezflow_takes():
     options = _parser().parse_args(rest)
     assert program == "/opt/ezflow/bin/ezflow"
     assert (options.target, str(options.config)) == ("/etc/ezflow/flow.py", "/etc/ezflow/ezflow.toml")
+
+
+def test_the_page_shows_what_holds_with_the_unit_s_own_command_and_environment():
+    page = (ROOT / "docs" / "how-to" / "deploy-as-a-service.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^sudo systemd-run .* config .*$", page, re.MULTILINE)
+    assert line.endswith(unit()["ExecStart"][0].replace(" serve ", " config "))
+    (source,), (tokens,) = unit()["EnvironmentFile"], unit()["LoadCredential"]
+    assert f" -p EnvironmentFile={source} " in line
+    assert f" -E EZFLOW_TOKENS_FILE={tokens.partition(':')[2]} " in line
 
 
 def test_its_settings_and_values_are_understood(tmp_path):

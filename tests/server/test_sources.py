@@ -12,6 +12,7 @@ from ezflow import SettingsError
 from ezflow.server.config import Settings
 from ezflow.server.flags import FLAGS, SAID_IN_PYTHON, TOKENS_FILE, default_of, kind_of
 from ezflow.server.sources import configured
+from ezflow.talk.token import token_of
 from ezflow.values import Given
 from ezflow.written import Written, find, read
 
@@ -168,6 +169,14 @@ def test_all_that_holds_is_shown_as_toml_with_the_source_of_each_and_without_sec
         assert value == expected or name == "traces"
 
 
+def test_characters_that_toml_or_a_terminal_does_not_take_as_they_are_are_escaped():
+    odd = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029])) + 'ä"\\'
+    shown = "\n".join(of({"greeting": odd, "hosts": [odd]}).lines({"ODD": Given(odd, "--set")}))
+    assert not [line for line in shown.split("\n") if not line.isprintable()]
+    table = tomllib.loads(shown)
+    assert (table["server"]["greeting"], table["server"]["hosts"], table["values"]["ODD"]) == (odd, [odd], odd)
+
+
 def test_what_is_shown_can_be_read_again(tmp_path):
     file = tmp_path / "ezflow.toml"
     file.write_text("\n".join(of({"port": "8000"}).lines({})))
@@ -179,8 +188,11 @@ def test_what_is_shown_can_be_read_again(tmp_path):
     ("text", "said"),
     [
         ("[sever]\n", "[sever] is not known. Did you mean server?"),
-        ("server = 1\n", "server is a table: write [server]."),
+        ("port = 1\n[server]\n", "port is under no table: write [server] above a setting, [values] above what a flow"),
+        ('origins = ["https://a.example"]\n', "origins is under no table: write [server] above a setting, "),
+        ("server = 1\n", "server is under no table: write [server] above a setting, "),
         ("[server\n", "is not TOML: "),
+        (f"[server]\nport = {'9' * 5000}\n", "is not TOML: Exceeds the limit (4300 digits)"),
     ],
 )
 def test_a_file_that_is_not_as_it_must_be_says_where(tmp_path, text, said):
@@ -190,6 +202,16 @@ def test_a_file_that_is_not_as_it_must_be_says_where(tmp_path, text, said):
         read(file)
     assert str(file) in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_the_mark_that_editors_of_windows_begin_a_file_with_is_read_over(tmp_path):
+    mark = "\ufeff"
+    (tmp_path / "ezflow.toml").write_text(f"{mark}[server]\nport = 8000\n", encoding="utf-8")
+    (tmp_path / "tokens").write_text(f"{mark}{TOKEN} ann\n", encoding="utf-8")
+    file = attrs.evolve(read(tmp_path / "ezflow.toml"), file="here.toml")
+    made = configured({TOKENS_FILE: str(tmp_path / "tokens")}, file, {}).made()
+    assert (made.port, made.tokens[0].users) == (8000, ("ann",))
+    assert token_of(tmp_path / "tokens", {}) == TOKEN
 
 
 def test_the_file_is_the_one_that_is_named_or_that_of_this_folder_or_none(tmp_path, monkeypatch):
