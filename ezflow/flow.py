@@ -177,9 +177,7 @@ class Flow(Generic[In, Out]):
 
 
 @attrs.frozen(repr=False)
-class Series(Flow[In, Out]):
-    """`a >> b`: each stage a task, each join a bounded channel."""
-
+class _Several(Flow[In, Out]):
     flows: tuple[Flow[Any, Any], ...]
 
     @property
@@ -188,14 +186,19 @@ class Series(Flow[In, Out]):
 
     @classmethod
     def of(cls, *flows: Flow[Any, Any]) -> Flow[Any, Any]:
-        """The flows one after the other; a series inside a series is one series."""
+        """The flows in this order; a series inside a series is one series, and so with `|`."""
         parts: list[Flow[Any, Any]] = []
         for flow in flows:
-            parts.extend(flow.parts if isinstance(flow, Series) else (flow,))
+            parts.extend(flow.parts if isinstance(flow, cls) else (flow,))
         return parts[0] if len(parts) == 1 else cls(tuple(parts))
 
     def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
-        return Series.of(*(part for part in parts if part is not None))
+        return self.of(*(part for part in parts if part is not None))
+
+
+@attrs.frozen(repr=False)
+class Series(_Several[In, Out]):
+    """`a >> b`: each stage a task, each join a bounded channel."""
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         joins = [channel(turn.capacity) for _ in self.parts[1:]]
@@ -214,28 +217,12 @@ class Series(Flow[In, Out]):
 
 
 @attrs.frozen(repr=False)
-class Parallel(Flow[In, Out]):
+class Parallel(_Several[In, Out]):
     """`a | b`: each gets every item; outputs are merged as they come, so no branch waits for another.
 
     A branch that has finished early is left out; the others go on. An item waits until each branch has room
     for it: the slowest branch sets the pace.
     """
-
-    flows: tuple[Flow[Any, Any], ...]
-
-    @property
-    def parts(self) -> tuple[Flow[Any, Any], ...]:
-        return self.flows
-
-    @classmethod
-    def of(cls, *flows: Flow[Any, Any]) -> Flow[Any, Any]:
-        parts: list[Flow[Any, Any]] = []
-        for flow in flows:
-            parts.extend(flow.parts if isinstance(flow, Parallel) else (flow,))
-        return parts[0] if len(parts) == 1 else cls(tuple(parts))
-
-    def with_parts(self, parts: Sequence[Flow[Any, Any] | None]) -> Flow[Any, Any]:
-        return Parallel.of(*(part for part in parts if part is not None))
 
     async def run(self, inbox: Inbox[In], outbox: Outbox[Out], turn: Turn) -> None:
         async with branches(self.parts, outbox, turn) as doors:

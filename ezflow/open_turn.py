@@ -3,93 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from math import inf
 from typing import Any, Self
 
-import attrs
 import trio
 
-from . import context
-from .channels import Receiver, ReceiverGone, Single, Sink, channel
+from .channels import ReceiverGone, Single, Sink
 from .combine.latest import Latest
 from .doors import Doors, way_in
 from .driving import give_all
-from .ear import Ear, Note, Run
-from .errors import (
-    NOT_ITS_OWN,
-    BudgetExceeded,
-    EntryError,
-    SettingsError,
-    StageError,
-    StageStuck,
-    TurnClosedError,
-    flat,
-)
-from .events import Event, Fault, Reason
-from .flow import CAPACITY, Flow, cut, size
+from .ear import Note
+from .errors import EntryError, StageStuck, TurnClosedError
+from .events import Event, Fault
+from .flow import Flow, cut, size
 from .instrument import Instrument
-from .logs import failed
+from .limits import Limits
+from .running import RunningTurn
 from .stage import Stage, heads, stages_of
-from .store import Store, readable
-from .turn import Entered, Session, Turn, TurnState
+from .turn import Entered, Session, TurnState
 
-__all__ = ["Limits", "OpenTurn", "bounded"]
+__all__ = ["OpenTurn"]
 
 log = logging.getLogger("ezflow")
 
 
-def bounded(least: float, above: bool = False, most: float = inf) -> Any:
-    """A validator. Raises: SettingsError for what is less than `least`, or more than `most`, or no number; also for
-    `least`, if `above`.
-    """
-    upwards = f"more than {least:g}" if above else f"{least:g} or more"
-    needed = upwards if most == inf else f"{least:g} to {most:g}"
-
-    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not (value > least if above else value >= least) or value > most:
-            raise SettingsError(f"{field.name}={value!r} was given, but {needed} is needed.")
-
-    return check
-
-
-@attrs.frozen(kw_only=True)
-class Limits:
-    """The bounds of a service.
-
-    `capacity`: items a join holds. `ear`: events a turn holds for its client; when full, its stages wait.
-    `cleanup_s`: what a cancelled stage may take to leave, and a module to be released. `turn_s`: how long a turn
-    may take; of a live turn, how long it may be neither fed nor heard. `max_sessions`: users at once;
-    `max_holders`: requests and sockets of one user at once. `idle_s`: how long a session without a holder keeps
-    its history.
-    `store`: where histories last, `sqlite:///FILE` (with a fourth / for an absolute path) or a `Store` of one's own;
-    without one they end with their sessions. Of a user at most `history_messages` messages and `history_chars`
-    characters are kept, for at most `history_days`; of all users together `store_bytes` in the file: the oldest
-    messages make room.
-    `threads`: worker threads of its blocking modules at once. `debug`: typeguard checks each item at each stage.
-    """
-
-    capacity: int = attrs.field(default=CAPACITY, validator=bounded(0))
-    ear: int = attrs.field(default=64, validator=bounded(1))
-    cleanup_s: float = attrs.field(default=5.0, validator=bounded(0))
-    turn_s: float = attrs.field(default=float("inf"), validator=bounded(0, above=True))
-    max_sessions: int = attrs.field(default=1000, validator=bounded(1))
-    max_holders: int = attrs.field(default=64, validator=bounded(1))
-    idle_s: float = attrs.field(default=0.0, validator=bounded(0))
-    history_messages: int = attrs.field(default=200, validator=bounded(0))
-    history_chars: int = attrs.field(default=100_000, validator=bounded(0))
-    history_days: float = attrs.field(default=float("inf"), validator=bounded(0, above=True))
-    store: str | Store | None = attrs.field(default=None, validator=readable)
-    store_bytes: int = attrs.field(default=1024**3, validator=bounded(1024**2))
-    debug: bool = False
-    threads: int = attrs.field(default=min(32, (os.cpu_count() or 1) + 4), validator=bounded(1))
-    instruments: tuple[Instrument, ...] = ()
-
-
-class OpenTurn:
+class OpenTurn(RunningTurn):
     """A turn as its client holds it: an iterator of events, and for a live turn the way in.
 
     Events come in order, `turn.ended` last. Not more than one task may iterate.
@@ -109,32 +48,16 @@ class OpenTurn:
         live: bool,
         instruments: Sequence[Instrument],
     ) -> None:
-        self.id = 0
+        super().__init__(session, limits, flow, options, inbox, sink, Doors(flow) if live else None, instruments)
         self.finished = False
-        self.errors: list[BaseException] = []
-        self._session = session
-        self._limits = limits
         self._begin = begin
         self._stored = stored
-        self._flow = flow
-        self._options = options
-        self._sink = sink
         self._guard = guard
         self._guards: dict[int, list[Callable[[object], None]]] = {}
         self._live = live
-        self._instruments = instruments
-        self._doors = Doors(flow) if live else None
-        self._give, self._take = channel(limits.capacity)
-        self._inbox = _Feed(self._take if inbox is None else inbox)
-        self._scope = trio.CancelScope()
-        self._closing = False
-        self._is_told = False
-        self._left = trio.Event()
-        self._stuck = False
-        self._is_fed = inbox is None
         self._input_ended = not self._is_fed
-        self._end: Note | None = None
-        self._state: TurnState | None = None
+        self._is_told = False
+        self._stuck_at: float | None = None
 
     async def send(self, item: Any, entry: int | str | None = None) -> None:
         """Feed a live turn, waiting while it is busy; `entry` is another stage of it, by index or name.
@@ -207,7 +130,7 @@ class OpenTurn:
     async def aclose(self) -> None:
         """End the turn: returns when every stage has left. What the client has not taken is dropped.
 
-        Raises: StageStuck, naming the stages, if one does not leave within the clean-up time.
+        Raises: StageStuck, naming the stages, if one has not left after the clean-up time; at once where that is over.
         """
         if self._state is None:
             self.finished = True
@@ -220,12 +143,14 @@ class OpenTurn:
         self._scope.cancel()
         # A stage's own clean-up has `cleanup_s`; a little more, and it ignores its cancellation.
         patience_s = self._limits.cleanup_s + 1
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
-            await self._left.wait()
+        if self._stuck_at is None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + patience_s):
+                await self._left.wait()
         if not self._left.is_set():
-            self._stuck = True
             stuck = StageStuck(tuple(dict.fromkeys(self._state.present)), patience_s)
-            log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
+            if self._stuck_at is None:
+                self._stuck_at = trio.current_time()
+                log.error("user %r, turn %d: %s", self._session.user, self.id, stuck)
             raise stuck
         if interrupts:
             for instrument in self._instruments:
@@ -242,24 +167,11 @@ class OpenTurn:
             self._told(self._state, self._end)
 
     @property
-    def state(self) -> TurnState | None:
-        """What the engine shares between the views of this turn, once it has begun."""
-        return self._state
-
-    @property
-    def ends_at(self) -> float:
-        """On trio's clock, when its time is over; a live turn that is in use gets more."""
-        return self._scope.deadline
-
-    @property
-    def is_ending(self) -> bool:
-        """Has it been told to end, by whomever, or by its deadline?"""
-        return self._scope.cancel_called
-
-    @property
-    def is_stuck(self) -> bool:
-        """Has it been told to end for longer than its stages may take to leave?"""
-        return self._stuck and not self._left.is_set()
+    def stuck_at(self) -> float | None:
+        """On trio's clock, when its stages had not left although they should have; None if they may still leave, or
+        have left.
+        """
+        return None if self._left.is_set() else self._stuck_at
 
     @property
     def over(self) -> bool:
@@ -353,125 +265,6 @@ class OpenTurn:
             await self._begin(self)
             assert self._state is not None
         return self._state
-
-    def start(self, turn_id: int, *, interrupted: bool = False) -> None:
-        """Give it its id and its time; `interrupted` before it has begun, it ends with its first step."""
-        limits = self._limits
-        if interrupted:
-            self._closing = True
-            self._scope.cancel()
-        self.id = turn_id
-        self._state = TurnState(
-            self._session,
-            turn_id,
-            Ear(turn_id, limits.ear),
-            self._options,
-            self._instruments,
-            limits.cleanup_s,
-            limits.capacity,
-            self._doors,
-        )
-        self._scope.deadline = trio.current_time() + limits.turn_s
-
-    async def perform(self) -> None:
-        """Run the flow; whatever happens, `turn.ended` follows and every stage has left."""
-        state = self._state
-        assert state is not None
-        for instrument in state.instruments:
-            instrument.turn_started(state)
-        if self._is_fed:
-            state.joined(self._flow, self._give)
-        root = state.new_run(None)
-        context.here.set(Turn(state, root))
-        state.ear.tell(Note("started", root, state.clock()))
-        reason: Reason = "interrupted"
-        try:
-            with self._scope:
-                await self._work(state, root)
-                reason = "done"
-            if reason != "done" and not self._closing and trio.current_time() >= self._scope.deadline:
-                reason = "timeout"
-        except NOT_ITS_OWN:
-            raise
-        except BaseException as error:
-            # Whatever was raised in the flow becomes an event and a log entry; it ends nothing but this turn.
-            leaves = [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
-            if not leaves or any(isinstance(leaf, NOT_ITS_OWN) for leaf in leaves):
-                raise
-            self._fail(state, leaves)
-            reason = "timeout" if all(isinstance(error, BudgetExceeded) for error in self.errors) else "error"
-        finally:
-            if reason == "interrupted":
-                state.ear.drop(state.root)
-            self._end = Note("ended", state.root, state.clock(), reason=reason)
-            state.ear.tell(self._end)
-            self._take.close()
-            if self._doors is not None:
-                self._doors.close()
-            self._left.set()
-            if log.isEnabledFor(logging.INFO):
-                took_s = round(state.clock(), 3)
-                log.info("turn ended: %s, after %g s", reason, took_s, extra={"reason": reason, "took_s": took_s})
-            for instrument in state.instruments:
-                instrument.turn_ended(state, reason)
-
-    async def _work(self, state: TurnState, run: Run) -> None:
-        while True:
-            try:
-                with run.scope:
-                    await self._flow.run(self._inbox, self._sink, Turn(state, run))
-                    run.ran_out = True
-                if not run.scope.cancelled_caught:
-                    return
-                # A live turn without `Latest` was interrupted: it goes on listening, with fresh channels.
-                state.give_up(run)
-            finally:
-                run.left.set()
-            run = state.new_run(None)
-            self._inbox.taken = False
-
-    def _fail(self, state: TurnState, errors: Iterable[BaseException]) -> None:
-        """Every error becomes an event that names its stage, and a log entry."""
-        for leaf in errors:
-            stage, causes = (leaf.stage, leaf.errors) if isinstance(leaf, StageError) else (None, (leaf,))
-            for cause in causes:
-                if stage is not None:
-                    cause.add_note(f"in stage {stage!r}")
-                self.errors.append(cause if isinstance(cause, Exception) else StageError(stage or "flow", [cause]))
-                fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
-                state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
-                if self._sink.items is None:  # `collect` raises them
-                    at: dict[str, Any] = {} if stage is None else {"stage": stage}
-                    failed(log, cause, "user %r, turn %d, stage %s failed", state.user, self.id, stage, **at)
-
-
-class _Feed:
-    """A turn's input: it outlives the flow's runs, which close what they are given."""
-
-    def __init__(self, inbox: Receiver[Any] | Single[Any]) -> None:
-        self._inbox = inbox
-        self.taken = False  # has this run taken anything?
-
-    async def receive(self) -> Any:
-        item = await self._inbox.receive()
-        self.taken = True
-        return item
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        item = await self._inbox.__anext__()
-        self.taken = True
-        return item
-
-    async def drain(self) -> list[Any]:
-        items = await self._inbox.drain()
-        self.taken = True
-        return items
-
-    def close(self) -> None:
-        pass
 
 
 def has_latest(flow: Flow[Any, Any]) -> bool:

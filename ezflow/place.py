@@ -10,8 +10,9 @@ from typing import Any
 import trio
 
 from .errors import SessionBusy, SessionsFull, StageStuck, TurnClosedError
+from .limits import Limits
 from .memory import Memory
-from .open_turn import Limits, OpenTurn
+from .open_turn import OpenTurn
 
 __all__ = ["Place", "Places"]
 
@@ -76,6 +77,11 @@ class Place:
     def turn(self) -> OpenTurn | None:
         """The turn that runs, or ran last."""
         return self._turn
+
+    @property
+    def is_stuck(self) -> bool:
+        """Does a stage of its turn not leave?"""
+        return self._turn is not None and self._turn.stuck_at is not None
 
     async def begin(self, turn: OpenTurn) -> None:
         """End the turn before, then start this one. Raises: StageStuck; TurnClosedError if the session is over."""
@@ -191,7 +197,7 @@ class Places(Mapping[str, Place]):
         self._nursery = nursery
         self._threads = trio.CapacityLimiter(limits.threads)
         self._places: dict[str, Place] = {}
-        self._stuck: dict[str, Place] = {}  # whose stages do not leave, and whose users have another meanwhile
+        self._leaving: dict[Place, None] = {}  # whose users have none, or another; of these, who is stuck stays
 
     @property
     def threads(self) -> trio.CapacityLimiter:
@@ -207,13 +213,17 @@ class Places(Mapping[str, Place]):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def all(self) -> list[Place]:
+        """Those of users, and those that users have no more but that have not left yet."""
+        return [*self.values(), *self._leaving]
+
     @asynccontextmanager
     async def lease(self, user: str) -> AsyncGenerator[Place, None]:
         """Hold the user's place, made when there is none. Raises: SessionsFull when all are held; SessionBusy."""
         place = self._places.get(user)
-        if place is not None and place.turn is not None and place.turn.is_stuck and user not in self._stuck:
+        if place is not None and place.is_stuck and not any(other.user == user for other in self._stuck):
             self._end(place)  # its user need not wait for a stage that may never leave; but for a second one
-            self._stuck[user] = place
             place.closing = True  # whoever still holds it begins nothing beside the new one
             place = None
         if place is None:
@@ -228,12 +238,15 @@ class Places(Mapping[str, Place]):
         try:
             await place.hold(lambda: self._forget(place))
         finally:
-            if self._stuck.get(place.user) is place:
-                del self._stuck[place.user]
+            self._leaving.pop(place, None)
+
+    @property
+    def _stuck(self) -> list[Place]:
+        return [place for place in self._leaving if place.is_stuck]
 
     def _make_room(self) -> None:
-        """End the place that nobody has held for longest. Raises: SessionsFull if all are held."""
-        idle = [place for place in self.values() if not place.leases]
+        """End the place that nobody has held for longest. Raises: SessionsFull if all are held, or stuck."""
+        idle = [place for place in self.values() if not (place.leases or place.is_stuck)]
         if not idle:
             raise SessionsFull(self._limits.max_sessions)
         self._end(min(idle, key=lambda place: place.left_at))
@@ -245,3 +258,4 @@ class Places(Mapping[str, Place]):
     def _forget(self, place: Place) -> None:
         if self._places.get(place.user) is place:
             del self._places[place.user]
+            self._leaving[place] = None

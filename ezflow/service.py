@@ -11,8 +11,9 @@ import trio
 
 from .errors import FlowError, TurnClosedError, TurnFailed, flat
 from .flow import Flow
+from .limits import Limits
 from .memory import remembering
-from .open_turn import Limits, OpenTurn
+from .open_turn import OpenTurn
 from .opening import opened
 from .place import Places
 from .session import Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -57,18 +57,18 @@ class Stage(Flow[Any, Any]):
             give = _GuardedOutbox(give, self.out_guard)
         failure: BaseException | None = None
         here = context.here.set(view)
-        task = trio.lowlevel.current_task()
-        nurseries = len(task.child_nurseries)
+        task: Any = trio.lowlevel.current_task()
+        within = _innermost(task)
         state.enter(view)
         try:
             try:
                 await self.module.run(take, give, view)
             except BaseException as own:
-                if len(task.child_nurseries) > nurseries:
-                    await _end_left_open(task.child_nurseries[nurseries:], own)
+                if _innermost(task) is not within:
+                    await _end_left_open(task, within, own)
                 raise
-            if len(task.child_nurseries) > nurseries:
-                await _end_left_open(task.child_nurseries[nurseries:])
+            if _innermost(task) is not within:
+                await _end_left_open(task, within)
             view.answered()
         except ReceiverGone:
             pass  # whoever this stage gives to has finished: it has nothing left to do
@@ -96,29 +96,48 @@ class Stage(Flow[Any, Any]):
             raise group  # only Cancelled, or something like KeyboardInterrupt: not the stage's to name
 
 
-async def _end_left_open(nurseries: Sequence[trio.Nursery], own: BaseException | None = None) -> None:
-    """End the nurseries that a module has entered by hand and not left, and what runs in them.
+def _innermost(task: Any) -> Any:
+    """What trio keeps of the innermost nursery or cancel scope that a task is in.
 
-    Trio would notice only at the end of the task, and end all users' turns for it. `own`: what the module itself
-    raised. Raises: BaseExceptionGroup.
+    It is trio's own: to enter a scope for each stage, and see whether it can be left, would cost every turn. Where a
+    trio has it no more, what is left open is left to trio.
     """
-    names = list[str]()
+    return getattr(task, "_cancel_status", None)
+
+
+async def _end_left_open(task: Any, within: Any, own: BaseException | None = None) -> None:
+    """End the nurseries and cancel scopes that a module has entered by hand and not left, and what runs in them.
+
+    Trio would notice only at the end of the task, and end all users' turns for a nursery. `within`: the innermost
+    before. `own`: what the module itself raised. Raises: BaseExceptionGroup.
+    """
+    names, nurseries, scopes = list[str](), 0, 0
     errors = [leaf for leaf in flat(own) if not isinstance(leaf, trio.Cancelled)] if own is not None else []
-    for nursery in reversed(nurseries):
-        names += [repr(task.name) for task in nursery.child_tasks]
-        nursery.cancel_scope.cancel()
+    while (innermost := _innermost(task)) is not within:
+        scope = innermost._scope
+        nursery = task.child_nurseries[-1] if task.child_nurseries else None
+        if nursery is None or nursery.cancel_scope is not scope:
+            scopes += 1
+            scope.__exit__(None, None, None)
+            continue
+        nurseries += 1
+        names += [repr(child.name) for child in nursery.child_tasks]
+        scope.cancel()
         # Who has a nursery has no way to leave it; only the manager that made it does, and that is lost.
         manager: Any = trio.open_nursery()
-        manager._nursery, manager._scope = nursery, nursery.cancel_scope
+        manager._nursery, manager._scope = nursery, scope
         try:
             await manager.__aexit__(None, None, None)
         except BaseException as error:  # noqa: BLE001  (it is raised below, with what it belongs to)
             errors += [leaf for leaf in flat(error) if not isinstance(leaf, trio.Cancelled)]
-    fault = RuntimeError(
-        f"it has left a nursery open, in which there ran: {', '.join(names) or 'nothing'}. "
-        "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
-    )
-    raise BaseExceptionGroup("a nursery was left open", [fault, *errors]) from own
+    faults = list[BaseException]()
+    if nurseries:
+        ran = ", ".join(names) or "nothing"
+        write = "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
+        faults.append(RuntimeError(f"it has left a nursery open, in which there ran: {ran}. {write}"))
+    if scopes:
+        faults.append(RuntimeError("it has left a cancel scope open. Write `with trio.CancelScope() as scope:`."))
+    raise BaseExceptionGroup("something was left open", [*faults, *errors]) from own
 
 
 class _StageOutbox:

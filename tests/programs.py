@@ -10,8 +10,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -75,6 +75,32 @@ def listening(command: list[str], *, cwd: Path | None = None, **environment: str
         finally:
             server.terminate()
         assert server.wait(20) == 0, server.stdout.read()
+
+
+@asynccontextmanager
+async def killable(
+    command: Sequence[str], *, cwd: Path | None = None, log: Path | None = None
+) -> AsyncGenerator[tuple[str, trio.Process], None]:
+    """The URL that a program says it listens on, and its process, which is killed at the end if it is there still.
+
+    `log`: the file for its standard error.
+    """
+    with log.open("wb") if log is not None else nullcontext() as errors:
+        process = await trio.lowlevel.open_process(command, cwd=cwd, stdout=subprocess.PIPE, stderr=errors)
+    assert process.stdout is not None
+    try:
+        said = b""
+        with trio.fail_after(WITHIN_S):
+            while not (found := re.search(rb"Listening on (http://\S+) ", said)):
+                more = await process.stdout.receive_some()
+                assert more, said.decode()
+                said += more
+        yield found[1].decode(), process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
+from steps import at_step
 
 from ezflow import Audio, Event, Flow, Latest, Service, Session, TurnClosedError, module, ordered
 from ezflow.channels import every_step
@@ -25,25 +26,6 @@ def sound(text: str = "") -> Audio:
     return Audio(bytes(64), 16000, text=text)
 
 
-class At(trio.abc.Instrument):
-    """Counts the steps of the tasks below a nursery; at one of them it calls back."""
-
-    def __init__(self, nursery: trio.Nursery, step: int, then: Callable[[], None]) -> None:
-        self._nursery = nursery
-        self._step = step
-        self._then = then
-        self.steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        nursery = task.parent_nursery
-        while nursery is not None and nursery is not self._nursery:
-            nursery = nursery.parent_task.parent_nursery
-        if nursery is not None:
-            self.steps += 1
-            if self.steps == self._step:
-                self._then()
-
-
 async def speak(turn: OpenTurn) -> None:
     await turn.send(sound("hello"))
     await turn.send(sound())
@@ -57,17 +39,13 @@ async def once(session: Session, step: int, then: Callable[[OpenTurn], object]) 
     """One live turn with a barge-in; at a step of its tasks, `then` happens to it."""
     events: list[Event] = []
     async with session.live() as turn:
-        instrument = At(session.place.nursery, step, lambda: then(turn) and None)
-        trio.lowlevel.add_instrument(instrument)
-        try:
+        with at_step(step, lambda: then(turn), below=session.place.nursery) as steps:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(speaking, turn)
                 async for event in turn:
                     events.append(event)
                 nursery.cancel_scope.cancel()
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-    return instrument.steps, events
+    return steps.count, events
 
 
 async def speaking(turn: OpenTurn) -> None:

@@ -28,9 +28,9 @@ FLOORS = {
     "turn": 3,
     "flow": 4,
     "timeline": 4,
-    **dict.fromkeys(["combine.around", "combine.each", "combine.route", "modules", "target"], 5),
+    **dict.fromkeys(["combine.around", "combine.each", "combine.route", "limits", "modules", "target"], 5),
     "server": 5,  # `serve` alone: it imports the server when it is called
-    **dict.fromkeys(["opening", "stage"], 6),
+    **dict.fromkeys(["opening", "running", "stage"], 6),
     **dict.fromkeys(["combine.batch", "combine.fallback", "combine.latest"], 6),
     **dict.fromkeys(["combine.ordered", "combine.race", "combine.retry"], 6),
     **dict.fromkeys(["combine.budget", "combine.timeout", "request"], 7),

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import at_step
 
 from ezflow import Event, Latest, Module, Session, StageStuck, StoreError, Turn, module
 from ezflow.channels import every_step
@@ -477,19 +478,6 @@ async def test_a_sweep_that_fails_is_logged_and_done_again(autojump_clock, caplo
 # ---- whatever happens
 
 
-class At(trio.abc.Instrument):
-    """At a step of any task, cancels; counts the steps."""
-
-    def __init__(self, step: int, scope: trio.CancelScope) -> None:
-        self._step, self._scope = step, scope
-        self.steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.steps += 1
-        if self.steps == self._step:
-            self._scope.cancel()
-
-
 async def test_a_client_that_goes_at_any_checkpoint_leaves_history_and_store_alike(autojump_clock):
     flow = Latest(FakeLLM("one two", 0.1, 0.1).shown())
     store = FakeStore(slow_s=0.05)
@@ -500,16 +488,12 @@ async def test_a_client_that_goes_at_any_checkpoint_leaves_history_and_store_ali
 
     async def once(step: int) -> int:
         scope = trio.CancelScope()
-        instrument = At(step, scope)
-        trio.lowlevel.add_instrument(instrument)
-        try:
+        with at_step(step, scope.cancel) as steps:
             with scope:
                 async with service.session("ann") as session:
                     await client(session)
             await trio.sleep(5)
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-        return instrument.steps
+        return steps.count
 
     with every_step():
         async with flow.open(store=store, capacity=1, ear=2, idle_s=0.01) as service:
@@ -529,20 +513,15 @@ async def test_a_service_that_is_cancelled_at_any_checkpoint_has_stored_each_tur
     async def once(step: int) -> tuple[int, list[str], list[str]]:
         store, ended = FakeStore(slow_s=0.05), []
         scope = trio.CancelScope()
-        instrument = At(step, scope)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            with scope:
-                async with (
-                    FakeLLM("one two", 0.1, 0.1).open(store=store, capacity=1, ear=2) as service,
-                    service.session("ann") as session,
-                ):
-                    for number in range(3):
-                        if (await events_of(session.turn(f"question {number}")))[-1].type == "turn.ended":
-                            ended += [f"question {number}", "one two"]
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-        return instrument.steps, ended, store.words()
+        with at_step(step, scope.cancel) as steps, scope:
+            async with (
+                FakeLLM("one two", 0.1, 0.1).open(store=store, capacity=1, ear=2) as service,
+                service.session("ann") as session,
+            ):
+                for number in range(3):
+                    if (await events_of(session.turn(f"question {number}")))[-1].type == "turn.ended":
+                        ended += [f"question {number}", "one two"]
+        return steps.count, ended, store.words()
 
     with every_step():
         steps, ended, kept = await once(0)

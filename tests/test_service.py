@@ -21,6 +21,7 @@ from ezflow import (
     Outbox,
     Service,
     SessionsFull,
+    StageStuck,
     Turn,
     TurnFailed,
     module,
@@ -384,6 +385,34 @@ async def test_no_more_sessions_than_the_service_may_hold(autojump_clock):
                 pass
         async with service.session("cy"), service.session("dee"):
             assert sorted(service.sessions) == ["cy", "dee"]
+
+
+@pytest.mark.parametrize("idle_s", [0.0, 10.0])
+async def test_a_session_whose_stage_does_not_leave_keeps_its_room(autojump_clock, idle_s):
+    """Also when its user has left for good, and when its room is needed: else each such turn would cost some more."""
+
+    @module
+    class Stubborn(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1000.0)
+            return text
+
+    async with Stubborn().open(max_sessions=2, idle_s=idle_s, cleanup_s=1.0) as service:
+        for user in ("ann", "bob"):
+            with pytest.raises(StageStuck):
+                async with service.session(user) as session, session.turn("x"):
+                    await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            with pytest.raises(SessionsFull):
+                async with service.session("cy"):
+                    pass
+            await trio.sleep(20.0)
+        assert len(service.sessions.all) == 2
+        await trio.sleep(1000.0)
+        assert service.sessions.all == []
+        async with service.session("cy"):
+            pass
 
 
 async def test_many_sessions_come_and_go(autojump_clock):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ezflow import SettingsError, StoreError
 from ezflow.history import History, Message
-from ezflow.open_turn import Limits
+from ezflow.limits import Limits
 from ezflow.sqlite import APPLICATION, STEPS, SQLiteStore, open_sqlite
 from ezflow.store import Bounds, Store, open_store, place_of
 

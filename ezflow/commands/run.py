@@ -48,7 +48,7 @@ def add(commands: Subparsers) -> None:
 def _run(options: argparse.Namespace) -> int:
     import trio
 
-    from ..open_turn import Limits
+    from ..limits import Limits
     from ..talk import Display, Once
     from ..talk.inputs import read_input
 

@@ -7,7 +7,7 @@ which it does. Since when, and how many items, only the observer knows, if there
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -27,14 +27,15 @@ STAGES = 200
 TASKS = 2000
 
 
-async def sessions(places: Mapping[str, Place], observer: Observer | None, at_most: int) -> dict[str, Any]:
-    """The places of users, those with the oldest turns first; beyond `at_most`, how many more there are.
+async def sessions(places: Iterable[Place], observer: Observer | None, at_most: int) -> dict[str, Any]:
+    """These places of users, those with the oldest turns first; beyond `at_most`, how many more there are.
 
     Each is shown as it is in one moment; between two of them the turns go on, since to look at all may take long.
     """
     now = trio.current_time()
-    busy = {place.user: turn for place in places.values() if (turn := place.turn) is not None and not turn.over}
-    order = sorted(places.values(), key=lambda place: (place.user not in busy, -_age_s(place, busy, now)))
+    places = list(places)
+    busy = {place: turn for place in places if (turn := place.turn) is not None and not turn.over}
+    order = sorted(places, key=lambda place: (place not in busy, -_age_s(place, busy, now)))
     told: dict[str, Any] = {
         "count": len(order),
         "busy": len(busy),
@@ -43,13 +44,13 @@ async def sessions(places: Mapping[str, Place], observer: Observer | None, at_mo
         "list": [],
     }
     for place in order[:at_most]:
-        told["list"].append(_session(place, busy.get(place.user), observer, trio.current_time()))
+        told["list"].append(_session(place, busy.get(place), observer, trio.current_time()))
         await trio.lowlevel.checkpoint()
     return told
 
 
-def _age_s(place: Place, busy: Mapping[str, OpenTurn], now: float) -> float:
-    turn = busy.get(place.user)
+def _age_s(place: Place, busy: Mapping[Place, OpenTurn], now: float) -> float:
+    turn = busy.get(place)
     return now - place.left_at if turn is None or turn.state is None else turn.state.clock()
 
 
@@ -84,6 +85,7 @@ def _turn(
         "age_s": round(state.clock(), 3),
         "ends_in_s": round(turn.ends_at - now, 3) if turn is not None and isfinite(turn.ends_at) else None,
         "ending": turn is None or turn.is_ending,
+        "stuck_s": None if turn is None or turn.stuck_at is None else round(now - turn.stuck_at, 3),
         "ear": {"held": state.ear.held, "capacity": state.ear.capacity},
         "runs": [{"run": number, "stages": stages} for number, stages in sorted(runs.items())],
         "more_stages": max(0, len(spots) - STAGES),

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from ..errors import SettingsError
+from ..limits import Limits, bounded
 from ..logs import FORMATS, LEVELS
-from ..open_turn import Limits, bounded
 from .ezpipe_request import EZPipeRequest
 from .tokens import Token, read_tokens, tokens_of_environment
 

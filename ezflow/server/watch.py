@@ -74,7 +74,7 @@ def watch(seen: Watch, places: Places, statuses: Statuses, edges: Edges) -> Blue
                     "waiting": threads.tasks_waiting,
                 },
                 "modules": [attrs.asdict(status) for status in statuses()],
-                "sessions": await sessions(places, seen.observer, int(at_most)),
+                "sessions": await sessions(places.all, seen.observer, int(at_most)),
             }
         )
 

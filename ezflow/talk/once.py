@@ -13,7 +13,7 @@ from ..client.wire import as_input
 from ..errors import EzflowError, InputError, SettingsError, StageStuck, flat
 from ..flow import Flow, cut
 from ..items import Audio
-from ..open_turn import Limits
+from ..limits import Limits
 from ..request import entry_index, read_options, takes
 from ..server.ending import Ending
 from ..server.secrets import secrets_of

@@ -73,13 +73,13 @@ class FakeTTS(Module[str, Audio]):
 
 @module
 class FakeVAD(Module[Audio, Utterance]):
-    """Makes one utterance of each run of sounds that carry a text; a sound without one ends it."""
+    """Makes one utterance of each run of sounds that carry a text or are not silent; one that does neither ends it."""
 
     async def run(self, inbox: Inbox[Audio], outbox: Outbox[Utterance], turn: Turn) -> None:
         utterance: Utterance | None = None
         try:
             async for audio in inbox:
-                if not audio.text:
+                if not (audio.text or any(audio.pcm)):
                     if utterance is not None:
                         utterance.end()
                     utterance = None

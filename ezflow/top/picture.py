@@ -79,8 +79,7 @@ def _rows(session: Session) -> Iterator[_Row]:
 
 
 def _turn_rows(user: str, turn: Turn) -> Iterator[_Row]:
-    ends = "ending" if turn.ending else NONE if turn.ends_in_s is None else _time(turn.ends_in_s)
-    own = (user, turn.flow or NONE, str(turn.id), _time(turn.age_s), ends, _fill(turn.ear))
+    own = (user, turn.flow or NONE, str(turn.id), _time(turn.age_s), _ends(turn), _fill(turn.ear))
     stages = [(run.run, stage) for run in turn.runs for stage in run.stages]
     for number, (run, stage) in enumerate(stages):
         name = f"{turn.id}.{run}" if run else str(turn.id)
@@ -99,6 +98,14 @@ def _turn_rows(user: str, turn: Turn) -> Iterator[_Row]:
         yield _Row((*own, "(none left)", *[""] * 6), RED if turn.ending else "")
     if turn.more_stages:
         yield _Row(("", "", "", "", "", "", f"... {turn.more_stages} more", *[""] * 6))
+
+
+def _ends(turn: Turn) -> str:
+    if turn.stuck_s is not None:
+        return f"stuck {_time(turn.stuck_s)}"
+    if turn.ending:
+        return "ending"
+    return NONE if turn.ends_in_s is None else _time(turn.ends_in_s)
 
 
 def _time(seconds: float) -> str:

@@ -52,6 +52,7 @@ class Turn:
     age_s: float
     ends_in_s: float | None
     ending: bool
+    stuck_s: float | None
     ear: Fill
     runs: tuple[Run, ...]
     more_stages: int

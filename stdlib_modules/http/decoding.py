@@ -51,16 +51,8 @@ class Lines:
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that `data` completes."""
-        rest = self._rest
-        end = data.rfind(b"\n")
-        if end < 0:
-            rest += data
-            self._check(len(rest))
-            return []
-        whole = bytes(rest + data[:end]) if rest else data[:end]
-        rest[:] = data[end + 1 :]
-        found = [text for line in whole.split(b"\n") if (text := self._text(line))]
-        self._check(len(rest))
+        found = [text for line in _whole_lines(self._rest, data) if (text := self._text(line))]
+        self._check(len(self._rest))
         return found
 
     def end(self) -> list[str]:
@@ -108,16 +100,8 @@ class Events:
         self._after_cr = data[-1:] == b"\r"
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        rest = self._rest
-        end = data.rfind(b"\n")
-        if end < 0:
-            rest += data
-            self._check(len(rest))
-            return []
-        whole = bytes(rest + data[:end]) if rest else data[:end]
-        rest[:] = data[end + 1 :]
-        found = [event for line in whole.split(b"\n") if (event := self._line(line))]
-        self._check(len(rest))
+        found = [event for line in _whole_lines(self._rest, data) if (event := self._line(line))]
+        self._check(len(self._rest))
         return found
 
     def end(self) -> list[Event]:
@@ -157,6 +141,17 @@ class Events:
     def _check(self, size: int) -> None:
         if self._size + size > self._limit:
             raise TooLong("an event", self._limit)
+
+
+def _whole_lines(rest: bytearray, data: bytes) -> list[bytes]:
+    """The lines that end in `data`, of which the first began with `rest`; what follows them is the rest then."""
+    end = data.rfind(b"\n")
+    if end < 0:
+        rest += data
+        return []
+    whole = bytes(rest + data[:end]) if rest else data[:end]
+    rest[:] = data[end + 1 :]
+    return whole.split(b"\n")
 
 
 class Pieces(Protocol):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trio
+from programs import killable
 
 from ezflow.client import Client, Closed, ConnectFailed
 
@@ -29,28 +25,11 @@ flow = Talks()
 """
 
 
-@asynccontextmanager
-async def server(folder: Path) -> AsyncIterator[tuple[str, trio.Process]]:
-    file = folder / "pipeline.py"
+async def test_a_turn_whose_server_is_killed_raises_closed(tmp_path):
+    file = tmp_path / "pipeline.py"
     file.write_text(FLOW)
     command = [sys.executable, "-m", "ezflow", "serve", str(file), "--port", "0"]
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        said = b""
-        with trio.fail_after(30):
-            while not (found := re.search(rb"Listening on (http://\S+) ", said)):
-                said += await process.stdout.receive_some()
-        yield found[1].decode(), process
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            await process.stdout.aclose()
-
-
-async def test_a_turn_whose_server_is_killed_raises_closed(tmp_path):
-    async with server(tmp_path) as (url, process), Client(url, user="ann") as client:
+    async with killable(command) as (url, process), Client(url, user="ann") as client:
         bob = Client(url, user="bob")
         async with client.turn("hello") as turn, bob, bob.live() as live:
             await live.send("hello")

@@ -48,7 +48,8 @@ def told(*sessions: Session, more: int = 0, **other: Any) -> Tree:
 
 
 def session(user: str, *stages: Stage, run: int = 0, **turn: Any) -> Session:
-    own = {"id": 3, "flow": "voice", "age_s": 12.34, "ends_in_s": 587.0, "ending": False, "more_stages": 0}
+    own = {"id": 3, "flow": "voice", "age_s": 12.34, "ends_in_s": 587.0, "ending": False, "stuck_s": None}
+    own["more_stages"] = 0
     return Session(user, 1, None, (Turn(**{**own, **turn}, ear=Fill(5, 64), runs=(Run(run, stages),)),))
 
 
@@ -76,6 +77,12 @@ def test_a_run_of_latest_an_ending_turn_and_one_without_stages_are_told_apart():
     assert [line.split()[2] for line in lines[3:]] == ["3.2", "3", "3"]
     assert lines[4].split()[4] == "ending"
     assert "(none left)" in lines[5]
+
+
+def test_a_turn_whose_stage_does_not_leave_says_for_how_long():
+    lines = drawn(told(session("ann", WORKS, ending=True, stuck_s=65.0), session("ann", WORKS)))
+    assert lines[3].startswith("ann  voice 3    12.3s stuck 01:05 5/64 local_llm")
+    assert lines[4].split()[4] == "09:47"
 
 
 def test_idle_sessions_modules_and_a_shutdown_are_told():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from standins import Add, Breaks, Endless, Log, Module, Repeat, Silent, Sleepy, Take, Turn, items, module, timeline
+from steps import at_step
 
 from ezflow import (
     Audio,
@@ -430,18 +431,6 @@ async def test_the_instruments_of_the_service_hear_as_ever(autojump_clock):
 # ---- cancelled, or out of time, at every step
 
 
-class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks; at one of them it calls back."""
-
-    def __init__(self, at: int, then: Any) -> None:
-        self.at, self.then, self.count = at, then, 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-        if self.count == self.at:
-            self.then()
-
-
 async def test_cancelled_at_any_step_it_leaves_nothing_and_the_next_turn_works(autojump_clock):
     inner = (FakeASR(0.1) >> FakeLLM("one two", 0.2, 0.1).shown() >> FakeTTS(0.1)).budget(first_reply_s=1, total_s=2)
     flow = FakeVAD() >> Latest(fallback(inner, FakeASR() >> FakeTTS()))
@@ -456,19 +445,12 @@ async def test_cancelled_at_any_step_it_leaves_nothing_and_the_next_turn_works(a
 
     with every_step():
         async with flow.open(capacity=1, ear=1) as service, service.session("ann") as session:
-            counting = Steps(0, None)
-            trio.lowlevel.add_instrument(counting)
-            assert (await talk(session))[-1].reason == "done"
-            trio.lowlevel.remove_instrument(counting)
-            assert counting.count > 50
-            for step in range(1, counting.count + 1):
-                with trio.CancelScope() as scope:
-                    instrument = Steps(step, scope.cancel)
-                    trio.lowlevel.add_instrument(instrument)
-                    try:
-                        await talk(session)
-                    finally:
-                        trio.lowlevel.remove_instrument(instrument)
+            with at_step(0, lambda: None) as steps:
+                assert (await talk(session))[-1].reason == "done"
+            assert steps.count > 50
+            for step in range(1, steps.count + 1):
+                with trio.CancelScope() as scope, at_step(step, scope.cancel):
+                    await talk(session)
                 assert not session.place.nursery.child_tasks, step
             assert (await talk(session))[-1].reason == "done"
 

@@ -14,7 +14,7 @@ import trio
 from terminals import COLUMNS, ROWS
 
 from ezflow import Flow, Latest, Module, Turn, module, retry, route
-from ezflow.open_turn import Limits
+from ezflow.limits import Limits
 from ezflow.service import open_flows
 from ezflow.talk.board import Board
 from ezflow.talk.progress import Progress

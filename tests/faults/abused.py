@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +16,7 @@ from time import perf_counter
 import attrs
 import h11
 import trio
+from programs import killable
 
 from ezflow.client import Client
 
@@ -216,36 +216,21 @@ class Witness:
 async def abused(folder: Path) -> AsyncIterator[Abused]:
     """The server. At the end it must have logged nothing, and end in order on SIGTERM."""
     log = folder / "log"
-    with log.open("wb") as errors:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, str(PROGRAM)], stdout=subprocess.PIPE, stderr=errors
-        )
-    server: Abused | None = None
-    try:
-        assert process.stdout is not None
-        said = b""
-        with trio.fail_after(WITHIN_S):
-            while not (found := re.search(rb"Listening on (http://\S+) ", said)):
-                said += await process.stdout.receive_some()
-        server = Abused(found[1].decode(), process.pid, log)
-        async with Client(server.url) as client, client.of("echo").live() as live:
-            await live.begun()  # what a server begins with its first WebSocket stays
-        with trio.fail_after(WITHIN_S):
-            while server.connections() or (await server.figures()).sessions:  # noqa: ASYNC110
-                await trio.sleep(0.01)
-        yield server
-        process.terminate()
-        with trio.fail_after(WITHIN_S):
-            assert await process.wait() == 0
-        assert server.log == ""
-    finally:
-        if server is not None:
+    async with killable([sys.executable, str(PROGRAM)], log=log) as (url, process):
+        server = Abused(url, process.pid, log)
+        try:
+            async with Client(server.url) as client, client.of("echo").live() as live:
+                await live.begun()  # what a server begins with its first WebSocket stays
+            with trio.fail_after(WITHIN_S):
+                while server.connections() or (await server.figures()).sessions:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            yield server
+            process.terminate()
+            with trio.fail_after(WITHIN_S):
+                assert await process.wait() == 0
+            assert server.log == ""
+        finally:
             server.hang_up()
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            if process.stdout is not None:
-                await process.stdout.aclose()
 
 
 @asynccontextmanager

@@ -20,12 +20,14 @@ import h11
 import pytest
 import trio
 from reachable import WITHIN_S, Post, Server, Socket, becomes, descriptors, interrupt, serving
+from steps import at_step
 from trio_websocket import ConnectionClosed, HandshakeError
 
-from ezflow import Audio, Flow, Inbox, Latest, Module, Outbox, Turn, Utterance, module
+from ezflow import Audio, Flow, Latest, Utterance
 from ezflow.channels import every_step
 from ezflow.server.config import Settings
 from ezflow.server.run import run
+from ezflow.testing import FakeVAD
 from ezflow.testing.backends import FunASRStandIn, GPTSoVITSStandIn, OllamaStandIn, StandIn
 from ezflow.testing.backends.funasr import speech
 from stdlib_modules.asr.funasr import FunASR
@@ -38,28 +40,6 @@ SHUTDOWNS = 8
 ANSWER = "You said {}. It is good."
 PIECE = 320 * 2  # bytes: 20 ms of 16 kHz
 SILENCE = bytes(PIECE)
-
-
-@module
-class Onsets(Module[Audio, Utterance]):
-    """An utterance from the first sound that is not silent to the next that is."""
-
-    async def run(self, inbox: Inbox[Audio], outbox: Outbox[Utterance], turn: Turn) -> None:
-        utterance: Utterance | None = None
-        try:
-            async for audio in inbox:
-                if not any(audio.pcm):
-                    if utterance is not None:
-                        utterance.end()
-                    utterance = None
-                    continue
-                if utterance is None:
-                    utterance = Utterance()
-                    await outbox.send(utterance)
-                utterance.feed(audio)
-        finally:
-            if utterance is not None:
-                utterance.end()
 
 
 # ---- clients, each of which has one turn
@@ -197,7 +177,7 @@ def flows_on(asr: str, llm: str, tts: str) -> dict[str, Flow[Any, Any]]:
         >> Sentences()
         >> GPTSoVITS(ref_audio_path="a.wav", prompt_text="Hello.", url=tts)
     )
-    return {"voice": answer, "live": Onsets() >> Latest(answer)}
+    return {"voice": answer, "live": FakeVAD() >> Latest(answer)}
 
 
 @pytest.fixture
@@ -212,25 +192,6 @@ async def bench(backends: tuple[str, ...]) -> AsyncIterator[Bench]:
         yield bench
 
 
-class At(trio.abc.Instrument):
-    """Counts the steps of the server's tasks; at one of them it calls back."""
-
-    def __init__(self, nursery: trio.Nursery, step: int, then: Callable[[], None]) -> None:
-        self._nursery = nursery
-        self._step = step
-        self._then = then
-        self.steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        nursery = task.parent_nursery
-        while nursery is not None and nursery is not self._nursery:
-            nursery = nursery.parent_task.parent_nursery
-        if nursery is not None:
-            self.steps += 1
-            if self.steps == self._step:
-                self._then()
-
-
 Client = Callable[[Server, Callable[[Any], None]], Awaitable[None]]
 
 
@@ -240,21 +201,18 @@ async def shut_down_at(flows: dict[str, Flow[Any, Any]], client: Client, step: i
     settings = Settings(port=0, playground=False, idle_s=0.0, capacity=1, grace_s=1.0)
     async with trio.open_nursery() as below:
         url = await below.start(partial(run, flows, settings, say=lambda line: None, stop=stop))
-        instrument = At(below, step, stop.set)
-        trio.lowlevel.add_instrument(instrument)
         try:
-            with trio.fail_after(WITHIN_S):
+            with at_step(step, stop.set, below) as steps, trio.fail_after(WITHIN_S):
                 await client(Server({}, url, below, stop), events.append)
         except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError, HandshakeError, AssertionError):
             # It came too late to be let in. Whom it lets in, it tells of the end.
             assert not any(event["type"] == "turn.started" for event in events), events
         finally:
-            trio.lowlevel.remove_instrument(instrument)
             stop.set()
     if any(event["type"] == "turn.started" for event in events):
         assert events[-1]["type"] == "turn.ended", events
         assert events[-1]["reason"] in ("done", "interrupted")
-    return instrument.steps
+    return steps.count
 
 
 async def ended_at(bench: Bench, client: Client, way: str, step: int) -> tuple[int, list[Any]]:
@@ -272,13 +230,8 @@ async def ended_at(bench: Bench, client: Client, way: str, step: int) -> tuple[i
     with trio.fail_after(WITHIN_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop)
-            instrument = At(server.nursery, step, leaving.cancel if way == "vanish" else asked.set)
-            trio.lowlevel.add_instrument(instrument)
-            try:
-                with leaving:
-                    await client(server, events.append)
-            finally:
-                trio.lowlevel.remove_instrument(instrument)
+            with at_step(step, leaving.cancel if way == "vanish" else asked.set, server.nursery) as steps, leaving:
+                await client(server, events.append)
             asked.set()  # it ended before
     told = [event for event in events if "seq" in event]
     assert [event["seq"] for event in told] == list(range(len(told)))
@@ -291,7 +244,7 @@ async def ended_at(bench: Bench, client: Client, way: str, step: int) -> tuple[i
     if way != "vanish":
         assert told[-1]["type"] == "turn.ended"
         assert told[-1]["reason"] in ("interrupted", "done")
-    return instrument.steps, told
+    return steps.count, told
 
 
 @pytest.mark.parametrize("way", ["vanish", "interrupt", "cancel"])

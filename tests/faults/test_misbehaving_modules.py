@@ -100,7 +100,7 @@ async def test_stages_that_do_not_leave_are_named_and_hold_up_neither_users_nor_
     count(stubborn_turns=len(STUBBORN), turns_beside_them=len(others))
 
 
-async def test_a_nursery_that_a_module_leaves_open_is_an_error_of_its_stage_alone(tmp_path, count, is_long):
+async def test_a_nursery_or_a_scope_that_a_module_leaves_open_is_an_error_of_its_stage_alone(tmp_path, count, is_long):
     runs = 100 if is_long else 10
     async with served(FLOW, tmp_path, "--grace", "0.5") as server:
         others = Clients(server.url, {"http": (5, "goes on"), "live": (5, "goes on")})
@@ -109,10 +109,9 @@ async def test_a_nursery_that_a_module_leaves_open_is_an_error_of_its_stage_alon
                 *_, error, ended = await turn(server, "ann", "leaves a nursery open")
                 assert (error["stage"], ended["reason"]) == ("misbehaves", "error")
                 assert "it has left a nursery open, in which there ran: 'trio.sleep_forever'" in error["message"]
-                # A cancel scope trio closes by itself; it does not know of stages.
                 *_, error, ended = await turn(server, "ann", "leaves a scope open")
-                assert (error["error"], ended["reason"]) == ("RuntimeError", "error")
-                assert "Cancel scope stack corrupted" in error["message"]
+                assert (error["stage"], ended["reason"]) == ("misbehaves", "error")
+                assert "it has left a cancel scope open" in error["message"]
                 assert (await turn(server, "ann", "hello"))[-1]["reason"] == "done"
             assert not others.ends
             await server.terminate()
@@ -164,6 +163,30 @@ async def test_what_a_module_raises_while_a_nursery_of_its_own_is_open_is_told_t
         "it has left a nursery open",
         "the module's own error",
     ]
+
+
+async def test_nurseries_and_scopes_in_one_another_that_are_left_open_are_all_ended(autojump_clock):
+    @module
+    class Leaks(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            for _ in range(2):
+                trio.CancelScope().__enter__()
+                nursery = await trio.open_nursery().__aenter__()
+                nursery.start_soon(trio.sleep_forever)
+            trio.move_on_after(float(text)).__enter__()
+            await trio.sleep_forever()
+            return text
+
+    async with open_flow(Leaks()) as service, service.session("ann") as session:
+        for gives_up_s in ("1", "inf"):  # the innermost of its scopes is cancelled, or the turn
+            async with session.turn(gives_up_s) as turn:
+                with trio.move_on_after(5):
+                    events = [event async for event in turn]
+                    errors = [(event.stage, event.error.message) for event in events if event.type == "error"]
+                    assert [stage for stage, _ in errors] == ["leaks", "leaks"]
+                    assert "'trio.sleep_forever', 'trio.sleep_forever'" in errors[0][1]
+                    assert "a cancel scope open" in errors[1][1]
+            assert not session.place.tasks
 
 
 async def test_what_a_task_raises_in_a_nursery_that_is_left_open_is_told_too(autojump_clock):

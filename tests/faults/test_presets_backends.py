@@ -19,7 +19,7 @@ from case import FAULTS, NAMES, Case, load
 from fifty import USERS, Fifty, Turns, alone, fifty, is_in_order, longest_s
 from wires import Way, Wires, cut, garbage, reset, slowly
 
-from ezflow.open_turn import Limits
+from ezflow.limits import Limits
 from ezflow.service import open_flows
 from ezflow.testing.backends import Fault, StandIn
 

@@ -7,8 +7,6 @@ untouched go on; the others are told, and go on with the next turn when theirs a
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +16,7 @@ from typing import Any
 import attrs
 import trio
 from backend_process import BackendProcess, backend
-from programs import answer
+from programs import answer, killable
 from reachable import becomes
 
 from ezflow import Audio
@@ -129,25 +127,11 @@ class User:
 async def served(file: Path, log: Path) -> AsyncGenerator[tuple[str, int], None]:
     """The URL of `ezflow serve` on a file, and its process' number."""
     command = [sys.executable, "-m", "ezflow", "serve", str(file), "--port", "0"]
-    with log.open("wb") as told:
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=told)
-    try:
-        assert process.stdout is not None
-        said = b""
-        with trio.fail_after(WITHIN_S):
-            while not (found := re.search(rb"Listening on (http://\S+) ", said)):
-                more = await process.stdout.receive_some()
-                assert more, "it has ended: see its log"
-                said += more
-        yield found[1].decode(), process.pid
+    async with killable(command, log=log) as (url, process):
+        yield url, process.pid
         process.terminate()
         with trio.fail_after(WITHIN_S):
             assert await process.wait() == 0
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            await process.stdout.aclose()
 
 
 async def in_time(*asking: Any) -> None:

@@ -23,7 +23,8 @@ from talk_model import Told, TurnModel, compare
 from worlds import Virtual
 
 from ezflow import EntryError, ItemTypeError, TurnClosedError
-from ezflow.open_turn import Limits, OpenTurn
+from ezflow.limits import Limits
+from ezflow.open_turn import OpenTurn
 from ezflow.place import Place
 from ezflow.service import open_flows
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from ezflow import Flow, Inbox, Latest, Module, Outbox, Turn, module, ordered
+from ezflow import Flow, Inbox, Latest, Module, Outbox, StageStuck, Turn, module, ordered
 from ezflow.observe.observer import Observer
 from ezflow.observe.tree import STAGES, sessions
 from ezflow.service import Limits, Service, open_flows
@@ -27,7 +27,7 @@ async def opened(flow: Flow[Any, Any], *, observe: bool, **limits: Any) -> Async
         service = services["voice"]
 
         async def tree(at_most: int = 100) -> dict[str, Any]:
-            return await sessions(service.sessions, observer, at_most)
+            return await sessions(service.sessions.all, observer, at_most)
 
         yield service, tree
 
@@ -149,6 +149,33 @@ async def test_a_stage_that_does_not_leave_is_shown_as_ending_with_its_line(auto
                 assert told["runs"][0]["stages"][0]["at"].startswith("test_tree.py:")
                 async for _ in events:
                     pass
+
+
+async def test_a_session_whose_stage_is_stuck_is_shown_beside_the_next_one_of_its_user(autojump_clock, caplog):
+    @module
+    class Stubborn(Module[str, str]):
+        async def process(self, text: str, turn: Turn) -> str:
+            if text == "stuck":
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(60.0)
+            return text
+
+    async with opened(Stubborn(), observe=False, cleanup_s=1.0, idle_s=999.0) as (service, tree):
+        async with service.session("ann") as session:
+            with pytest.raises(StageStuck):
+                async with session.turn("stuck"):
+                    await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(5.0)
+        async with service.session("ann") as session:
+            assert [event.reason async for event in session.turn("x")][-1] == "done"
+            told = await tree()
+            (stuck,) = told["list"][0]["turns"]
+            assert [it["user"] for it in told["list"]] == ["ann", "ann"]
+            assert (stuck["ending"], stuck["stuck_s"]) == (True, 5.0)
+            assert [it["stage"] for it in stuck["runs"][0]["stages"]] == ["stubborn"]
+            assert (told["count"], told["busy"], told["list"][1]["turns"]) == (2, 1, [])
+            await trio.sleep(60.0)  # the stage leaves at last, and its session with it
+            assert len((await tree())["list"]) == 1
 
 
 async def test_a_stage_with_tasks_of_its_own_is_one_stage(autojump_clock):

@@ -8,18 +8,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
 import trio
-from programs import answer
+from programs import answer, killable
 
 from ezflow.client import Client, ClientError
 
@@ -38,22 +33,7 @@ class Turns:
     ended: set[int] = attrs.field(factory=set)
 
 
-@asynccontextmanager
-async def server(folder: Path) -> AsyncIterator[tuple[str, trio.Process]]:
-    command = [sys.executable, "-m", "ezflow", "serve", "pipeline.py", "--port", "0", "--store", "sqlite:///history.db"]
-    process = await trio.lowlevel.open_process(command, cwd=folder, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        said = b""
-        with trio.fail_after(60):
-            while not (found := re.search(rb"Listening on (http://\S+) ", said)):
-                said += await process.stdout.receive_some()
-        yield found[1].decode(), process
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            await process.stdout.aclose()
+SERVE = [sys.executable, "-m", "ezflow", "serve", "pipeline.py", "--port", "0", "--store", "sqlite:///history.db"]
 
 
 async def over_http(url: str, user: str, turns: Turns) -> None:
@@ -120,14 +100,14 @@ async def test_no_turn_whose_end_was_told_is_lost_when_the_server_is_killed(tmp_
     ways = (over_http, over_websocket, over_ezpipe)
     clients = {f"{way.__name__}-{number}": (way, Turns()) for way in ways for number in (1, 2)}
     for _ in range(KILLS):
-        async with server(tmp_path) as (url, process), trio.open_nursery() as nursery:
+        async with killable(SERVE, cwd=tmp_path) as (url, process), trio.open_nursery() as nursery:
             for user, (_, turns) in clients.items():
                 await check(url, user, turns)
             for user, (way, turns) in clients.items():
                 nursery.start_soon(partial(until_killed, way, url, user, turns))
             await trio.sleep(chance.uniform(0.05, 0.8))
             process.kill()
-    async with server(tmp_path) as (url, _):
+    async with killable(SERVE, cwd=tmp_path) as (url, _):
         found = [await check(url, user, turns) for user, (_, turns) in clients.items()]
     assert all(found), found
     print(f"{KILLS} kills, {sum(len(turns.ended) for _, turns in clients.values())} turns had ended")

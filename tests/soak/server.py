@@ -22,7 +22,8 @@ if __name__ == "__main__":
     import trio
     from quart import Blueprint, request
 
-    from ezflow import Audio, Inbox, Latest, Module, Outbox, Turn, Utterance, module, resource, serve
+    from ezflow import Latest, Module, Turn, module, resource, serve
+    from ezflow.testing import FakeVAD
     from stdlib_modules.asr.openai import OpenAITranscription
     from stdlib_modules.llm.ollama import Ollama
     from stdlib_modules.text.sentences import Sentences
@@ -57,27 +58,6 @@ if __name__ == "__main__":
                 self.lost.append(b"\1" * 1024 * self.leak_kib)
             return sentence
 
-    @module
-    class Speech(Module[Audio, Utterance]):
-        """Makes an utterance of the sounds between two that are nothing but zeros."""
-
-        async def run(self, inbox: Inbox[Audio], outbox: Outbox[Utterance], turn: Turn) -> None:
-            utterance: Utterance | None = None
-            try:
-                async for audio in inbox:
-                    if not any(audio.pcm):
-                        if utterance is not None:
-                            utterance.end()
-                        utterance = None
-                        continue
-                    if utterance is None:
-                        utterance = Utterance()
-                        await outbox.send(utterance)
-                    utterance.feed(audio)
-            finally:
-                if utterance is not None:
-                    utterance.end()
-
     hearing = OpenAITranscription("soak", url=f"{url}/v1", api_key_env=None, max_connections=200, read_s=READ_S)
     model = Ollama("soak", url=url, max_connections=200, read_s=READ_S)
     voice = GPTSoVITS(
@@ -89,6 +69,6 @@ if __name__ == "__main__":
         read_s=READ_S,
     )
     chat = model.shown() >> Sentences() >> Counted(leak_kib=int(sys.argv[3])) >> voice
-    flows = {"chat": chat, "live": Latest(chat), "voice": hearing >> chat, "talk": Speech() >> Latest(hearing >> chat)}
+    flows = {"chat": chat, "live": Latest(chat), "voice": hearing >> chat, "talk": FakeVAD() >> Latest(hearing >> chat)}
     # Sessions end soon, so that many begin and end; histories are full soon, so that what they take is bounded.
     serve(flows, port=0, metrics=True, idle_s=1.0, store=f"sqlite:///{sys.argv[4]}", history_messages=20)

@@ -83,6 +83,12 @@ async def test_the_fake_vad_makes_an_utterance_at_onset_and_ends_it_at_silence(a
     assert [[piece.text async for piece in utterance] for utterance in utterances] == [["a", "b"], ["c"]]
 
 
+async def test_the_fake_vad_hears_sound_that_carries_no_text(autojump_clock):
+    loud, silent = Audio(b"\1\0" * 160, 16_000), Audio(bytes(320), 16_000)
+    utterances = await collect(FakeVAD(), [silent, loud, loud, silent, loud])
+    assert [len([piece async for piece in utterance]) for utterance in utterances] == [2, 1]
+
+
 async def test_a_cancelled_fake_vad_ends_its_utterance(autojump_clock):
     async with FakeVAD().open() as service, service.session("ann") as session, session.live() as live:
         await live.send(sound("a"))
