@@ -22,6 +22,7 @@ from typing import Self
 import attrs
 import trio
 
+from ..convert import structure
 from ..errors import SettingsError
 
 __all__ = ["REPLACED", "VARIABLE", "Inherited", "Start"]
@@ -43,8 +44,9 @@ class Start:
 
     @classmethod
     def read(cls, line: bytes) -> Self:
-        told = json.loads(line)
-        return cls(told["ready"], tuple(told["files"]))
+        """Raises: ValueError for what no worker says."""
+        start: Self = structure(json.loads(line), cls, "")
+        return start
 
     def line(self) -> bytes:
         return json.dumps(attrs.asdict(self)).encode() + b"\n"

@@ -26,6 +26,8 @@ log = logging.getLogger("ezflow.server")
 STEADY_S = 60.0
 # The pause before the second one in a row that did not: it doubles with each, up to the longest.
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+# Of what it says it is longest that names its files: some hundred bytes for each.
+LINE = 1024**2
 # Its line ends when it has left.
 NO_LINE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -59,13 +61,17 @@ class Worker:
         return f"signal {-code}"
 
     async def hear(self) -> None:
-        """Wait until it is ready, or has left."""
-        said = b""
+        """Wait until it is ready, or has left; one that says anything else is ended."""
+        said = bytearray()
         with suppress(*NO_LINE):
-            while b"\n" not in said and (piece := await self.line.receive_some()):
+            while b"\n" not in said and len(said) < LINE and (piece := await self.line.receive_some()):
                 said += piece
-        if b"\n" in said:
-            self.start = Start.read(said)
+        if b"\n" in said or len(said) >= LINE:
+            try:
+                self.start = Start.read(bytes(said))
+            except ValueError:  # something that it runs has written into its line
+                log.error("worker %d (process %d) says what no worker says: it is killed", self.slot, self.process.pid)
+                self.process.kill()
         if not self.start.ready:
             await self.left.wait()
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import trio
-from supervised import FLOW, ask, first_process, gone, process_at, supervised
+from supervised import FLOW, WITHIN_S, ask, first_process, gone, process_at, supervised
 
 import ezflow
 from ezflow import SettingsError
@@ -150,6 +150,21 @@ async def test_without_a_process_for_the_first_worker_all_ends_and_the_log_says_
     assert [record.getMessage() for record in caplog.records] == [
         "worker 1: no process can be started: [Errno 2] No such file or directory: '/nowhere'"
     ]
+
+
+@pytest.mark.parametrize("said", ["b'nonsense\\n'", 'b\'{"ready": true, "files": [5]}\\n\'', "bytes(2 << 20)"])
+async def test_a_process_that_says_what_no_worker_says_is_killed_and_named(said, caplog):
+    speaker = f"""if True:
+        import json, os, socket, time
+        line = socket.socket(fileno=json.loads(os.environ["EZFLOW_WORKER"])["line"])
+        line.sendall({said})
+        time.sleep(1000)
+    """
+    supervisor = Supervisor([sys.executable, "-c", speaker], Settings(port=0, workers=2))
+    with trio.fail_after(WITHIN_S):
+        assert await supervisor.run() == 128 + signal.SIGKILL
+    [record] = caplog.records
+    assert re.fullmatch(r"worker 1 \(process \d+\) says what no worker says: it is killed", record.getMessage())
 
 
 async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_path):
