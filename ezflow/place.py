@@ -25,6 +25,7 @@ class Place:
 
     __slots__ = (
         "_changed",
+        "_coming",
         "_interruptions",
         "_memory",
         "_ready",
@@ -61,6 +62,7 @@ class Place:
         self.gone = trio.Event()
         self._unwanted = False
         self._ready = trio.Event()
+        self._coming = trio.Lock()
         self._changed = trio.Event()
         self.nursery: trio.Nursery
         self._starting = trio.Lock()
@@ -128,8 +130,9 @@ class Place:
         self.leases += 1
         self._wake()
         try:
-            if not self._ready.is_set():
-                await self._ready.wait()
+            if self._coming.locked() or not self._ready.is_set():
+                async with self._coming:  # in their order: of two turns that wait here, the later one ends the other
+                    await self._ready.wait()
             yield
         finally:
             self.leases -= 1

@@ -211,6 +211,22 @@ async def test_a_session_that_follows_another_at_once_knows_what_was_said_in_it(
     assert len(store.words()) == 8
 
 
+async def test_of_turns_that_come_while_the_history_is_read_the_last_one_stays(autojump_clock):
+    ended: dict[tuple[str, int], str | None] = {}
+
+    async def ask(user: str, number: int) -> None:
+        async with service.session(user) as session:
+            ended[user, number] = (await events_of(session.turn("x")))[-1].reason
+
+    async with FakeLLM(first_s=1.0).open(store=FakeStore(slow_s=1.0)) as service, trio.open_nursery() as nursery:
+        for user in "abcdefgh":
+            for number in range(3):
+                nursery.start_soon(ask, user, number)
+                await trio.testing.wait_all_tasks_blocked()
+    order = ["interrupted", "interrupted", "done"]
+    assert ended == {(user, number): order[number] for user in "abcdefgh" for number in range(3)}
+
+
 async def test_a_session_whose_stage_is_stuck_and_the_one_after_it_are_both_stored(autojump_clock):
     @module
     class Stuck(Module[str, str]):

@@ -102,7 +102,7 @@ async def test_stages_that_do_not_leave_are_named_and_hold_up_neither_users_nor_
 
 async def test_a_nursery_or_a_scope_that_a_module_leaves_open_is_an_error_of_its_stage_alone(tmp_path, count, is_long):
     runs = 100 if is_long else 10
-    async with served(FLOW, tmp_path, "--grace", "0.5") as server:
+    async with served(FLOW, tmp_path, "--grace", "0.5", "--rate-burst", "1000") as server:
         others = Clients(server.url, {"http": (5, "goes on"), "live": (5, "goes on")})
         async with others.in_turns():
             for _ in range(runs):

@@ -602,12 +602,10 @@ async def test_interrupt_returns_when_the_stages_have_left_and_holds_up_nobody_e
         client = Client(server)
         expected = {"status": "success", "message": "已中断用户 ann 的所有请求"}
         assert await server.json("GET", "/interrupt_talk?user=ann") == (200, expected)
-        took: list[float] = []
 
         async def other() -> None:
-            began = trio.current_time()
             assert await client.said(user="bob", Input="x", Entry=1) == "quick"
-            took.append(trio.current_time() - began)
+            assert not waits.left.is_set()
 
         async with client.post(user="ann", Input="x") as response:
             await first(response)
@@ -617,7 +615,6 @@ async def test_interrupt_returns_when_the_stages_have_left_and_holds_up_nobody_e
                 assert waits.left.is_set()
             rest = [parsed(chunk) async for chunk in chunks(response)]
         assert [chunk["Is_End"] for _, chunk in rest] == [True]
-        assert took[0] < 0.4
 
 
 async def test_a_new_post_of_the_same_user_ends_the_running_turn(serving):

@@ -128,7 +128,7 @@ async def test_an_interrupted_avatar_is_silent_before_the_interruption_returns(g
                 await begun(server, session)
                 at = trio.current_time()
                 await session.interrupt()
-                assert trio.current_time() - at < 0.1
+                assert trio.current_time() - at < 1
                 session_id = "0" if generation == "newer" else 0
                 assert server.hushed == [session_id]
                 assert not server.is_speaking(session_id)

@@ -240,7 +240,7 @@ async def test_an_interruption_closes_the_connection_at_once() -> None:
                     began = trio.current_time()
                     await session.interrupt()
                 await server.until(lambda number=number: len(server.left) == number)
-                assert server.left[-1] - began < 0.01
+                assert server.left[-1] - began < 1  # not after the hour that a piece takes
 
 
 async def test_an_interruption_while_a_frame_is_stuck_closes_the_connection_at_once() -> None:
