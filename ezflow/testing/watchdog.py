@@ -79,5 +79,11 @@ class Watchdog(trio.abc.Instrument):
         if self._steps > SPIN:
             self._given_up = True
             self.tell(self._expected)
+        self._stand_still()
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._stand_still()  # a clock that jumps does not let a loop sleep, although no task has a step to do
+
+    def _stand_still(self) -> None:
         if self._given_up:
-            threading.Event().wait()  # nothing can end this loop: here it stands still
+            threading.Event().wait()  # nothing can end this loop

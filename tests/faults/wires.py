@@ -14,7 +14,7 @@ from ezflow.testing.backends.websocket import WebSocketStandIn
 
 __all__ = ["Way", "Wires", "cut", "garbage", "go_on", "reset", "slowly"]
 
-SLOW_S = 0.3  # each of the long waits of a slow server
+SLOW_S = 0.6  # each of the long waits of a slow server
 WAITS = 4
 CRUMBS = 20  # after each
 GARBAGE = b"\x00\xff garbage \x80\x81\r\n\r\n" * 200
