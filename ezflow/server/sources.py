@@ -99,7 +99,7 @@ def configured(said: Mapping[str, Any], written: Written, environment: Mapping[s
 def _of_file(name: str, value: Any, file: str) -> Any:
     """A setting that is written in a file, with its own type. Raises: SettingsError."""
     if name == "tokens":
-        raise SettingsError(f"{file}: server.tokens: secrets are not written here; name their file: {TOKENS_FILE}.")
+        raise SettingsError(f"{file}: no tokens are written here; name their file: {TOKENS_FILE}.")
     if name not in FLAGS:
         why = f"only a program can say it: ezflow.serve({name}=...)." if name in SAID_IN_PYTHON else "it is not known. "
         raise SettingsError(f"{file}: server.{name}: {why}{'' if name in SAID_IN_PYTHON else nearest(name, FLAGS)}")

@@ -79,7 +79,7 @@ def test_a_setting_of_each_kind_comes_from_each_place(place):
         ({"file": {"metrics": 1}}, "here.toml: server.metrics: 1 was given, but bool is needed."),
         ({"file": {"origins": "https://a.example"}}, "here.toml: server.origins: 'https://a.example' was given"),
         ({"file": {"request": "Mine"}}, "here.toml: server.request: only a program can say it: ezflow.serve(req"),
-        ({"file": {"tokens": [TOKEN]}}, "here.toml: server.tokens: secrets are not written here; name their file: "),
+        ({"file": {"tokens": [TOKEN]}}, "here.toml: no tokens are written here; name their file: "),
         ({"around": {"EZFLOW_PROT": "1"}}, "EZFLOW_PROT is in the environment, and is no setting. Did you mean"),
         ({"around": {"EZFLOW_PORT": "x"}}, "EZFLOW_PORT: 'x' is not what is needed: a whole number."),
         ({"around": {"EZFLOW_METRICS": "maybe"}}, "EZFLOW_METRICS: 'maybe' is not what is needed: true or false."),
