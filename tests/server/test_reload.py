@@ -299,6 +299,13 @@ async def test_a_file_that_is_dated_in_the_future_is_no_change_for_ever(watched,
     assert await changes(watched) == []
 
 
+async def test_a_name_that_no_file_can_have_is_of_none(watched, tmp_path, autojump_clock):
+    watched.follow([str(tmp_path / "part.py"), "/nul\0.py", "/surrogate\ud800.py"], time.time_ns())
+    assert await changes(watched) == []
+    (tmp_path / "part.py").write_text("1")
+    assert await changes(watched) == ["part.py"]
+
+
 async def test_what_changes_before_it_is_known_what_the_next_worker_reads_is_a_change(
     watched, tmp_path, autojump_clock
 ):

@@ -152,7 +152,7 @@ async def test_without_a_process_for_the_first_worker_all_ends_and_the_log_says_
     ]
 
 
-@pytest.mark.parametrize("said", ["b'nonsense\\n'", 'b\'{"ready": true, "files": [5]}\\n\'', "bytes(2 << 20)"])
+@pytest.mark.parametrize("said", ["b'nonsense\\n'", 'b\'{"ready": true, "files": [5]}\\n\'', "b'[' * 200_000 + b'\\n'"])
 async def test_a_process_that_says_what_no_worker_says_is_killed_and_named(said, caplog):
     speaker = f"""if True:
         import json, os, socket, time
