@@ -44,6 +44,7 @@ class Worker:
     heard: trio.Event = attrs.field(factory=trio.Event)  # nobody reads its line any more
     left: trio.Event = attrs.field(factory=trio.Event)
     is_leaving: bool = False  # was it told to?
+    successor_at: float | None = None  # when another is started, as was told when it had left
 
     @property
     def exit_code(self) -> int:
@@ -108,6 +109,7 @@ class Slot:
         self._number = number
         self._sockets = sockets
         self._starting = trio.Lock()
+        self._short_lived = 0  # how many in a row have left soon
 
     async def _start(self, *, reports: bool = False) -> Worker | None:
         """Start one; None, and a line in the log, if no process is to be had: there may be at another time."""
@@ -126,29 +128,35 @@ class Slot:
             self.worker = worker
 
     async def keep(self) -> None:
-        """Replace each that leaves."""
-        short_lived = 0
+        """Replace each that leaves. It may be cancelled, and called again."""
         while True:
             worker = self.worker
             await worker.left.wait()
             await trio.lowlevel.checkpoint()  # all may be ending, by a signal that both have
             if self.worker is not worker:
                 continue  # it was replaced
-            is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
-            short_lived = 0 if is_steady else short_lived + 1
-            pause_s = 0.0 if short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (short_lived - 2))
-            log.error(
-                "worker %d (process %d) %s: %s; another starts %s",
-                self._number,
-                worker.process.pid,
-                "died" if worker.start.ready else "does not start",
-                worker.how_it_left,
-                f"in {pause_s:g} s" if pause_s else "at once",
-            )
-            await trio.sleep(pause_s)
+            if worker.successor_at is None:
+                worker.successor_at = trio.current_time() + self._tell_end(worker)
+            await trio.sleep_until(worker.successor_at)
             async with self._starting:
                 if self.worker is worker:
                     self.worker = await self._start() or worker
+                    worker.successor_at = None  # if it is still that one: told again, and after a longer pause
+
+    def _tell_end(self, worker: Worker) -> float:
+        """Log it; gives the pause until another is started."""
+        is_steady = worker.start.ready and trio.current_time() - worker.begun_at >= STEADY_S
+        self._short_lived = 0 if is_steady else self._short_lived + 1
+        pause_s = 0.0 if self._short_lived < 2 else min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (self._short_lived - 2))
+        log.error(
+            "worker %d (process %d) %s: %s; another starts %s",
+            self._number,
+            worker.process.pid,
+            "died" if worker.start.ready else "does not start",
+            worker.how_it_left,
+            f"in {pause_s:g} s" if pause_s else "at once",
+        )
+        return pause_s
 
     async def renew(self, since: float, *, reports: bool) -> Worker | None:
         """Put a worker that was started after `since` in the place of the one there is; if it starts.

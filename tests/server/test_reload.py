@@ -136,6 +136,11 @@ async def test_a_change_ends_a_start_that_hangs_and_whoever_died_meanwhile_has_a
         assert (await ask(url))[0].startswith("two ")
         await server.until("Started anew")
         await gone(new)
+        assert server.said.count("died") == 1
+
+        # Whoever dies next is the second in a row, though a file has changed meanwhile.
+        os.kill(int((await ask(url))[0].removeprefix("two ")), signal.SIGKILL)
+        await server.until(r"died: SIGKILL; another starts in 1 s")
     assert "does not start" not in server.said
 
 
