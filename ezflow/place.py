@@ -225,13 +225,11 @@ class Places(Mapping[str, Place]):
     async def lease(self, user: str) -> AsyncGenerator[Place, None]:
         """Hold the user's place, made when there is none. Raises: SessionsFull when all are held; SessionBusy."""
         place = self._places.get(user)
-        if place is not None and place.is_stuck and not any(other.user == user for other in self._stuck):
-            self._end(place)  # its user need not wait for a stage that may never leave; but for a second one
-            place.closing = True  # whoever still holds it begins nothing beside the new one
-            place = None
-        if place is None:
-            if len(self) + len(self._stuck) >= self._limits.max_sessions:
-                self._make_room()
+        if place is None or self._is_replaceable(place):
+            self._make_room()
+            if place is not None:
+                self._end(place)
+                place.closing = True  # whoever still holds it begins nothing beside the new one
             place = self._places[user] = Place(user, self._limits, self._threads, self.memory)
             self._nursery.start_soon(self._hold, place)
         async with place.lease():
@@ -247,12 +245,33 @@ class Places(Mapping[str, Place]):
     def _stuck(self) -> list[Place]:
         return [place for place in self._leaving if place.is_stuck]
 
+    def _is_replaceable(self, place: Place) -> bool:
+        """Is it stuck, and may its user have another? Nobody need wait for a stage that may never leave; but for a
+        second one, and where there is no room: the stuck place says why, as a refusal would not.
+        """
+        return (
+            place.is_stuck
+            and not any(other.user == place.user for other in self._stuck)
+            and (self._has_room or bool(self._idle))
+        )
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self) + len(self._stuck) < self._limits.max_sessions
+
+    @property
+    def _idle(self) -> list[Place]:
+        return [place for place in self.values() if not (place.leases or place.is_stuck)]
+
     def _make_room(self) -> None:
-        """End the place that nobody has held for longest. Raises: SessionsFull if all are held, or stuck."""
-        idle = [place for place in self.values() if not (place.leases or place.is_stuck)]
-        if not idle:
+        """If there is none, end the place that nobody has held for longest. Raises: SessionsFull if all are held, or
+        stuck.
+        """
+        if self._has_room:
+            return
+        if not self._idle:
             raise SessionsFull(self._limits.max_sessions)
-        self._end(min(idle, key=lambda place: place.left_at))
+        self._end(min(self._idle, key=lambda place: place.left_at))
 
     def _end(self, place: Place) -> None:
         self._forget(place)

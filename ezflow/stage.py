@@ -21,6 +21,9 @@ __all__ = ["Stage", "bind", "heads", "map_stages", "stages_of"]
 
 log = logging.getLogger("ezflow")
 
+# What keeps a nursery or a cancel scope open most often is a generator that nobody closes.
+AND_GENERATORS = "and leave a generator that yields within one by `async with aclosing(...)`."
+
 
 @attrs.frozen(repr=False)
 class Stage(Flow[Any, Any]):
@@ -133,10 +136,11 @@ async def _end_left_open(task: Any, within: Any, own: BaseException | None = Non
     faults = list[BaseException]()
     if nurseries:
         ran = ", ".join(names) or "nothing"
-        write = "Write `async with trio.open_nursery() as nursery:`, which waits for its tasks."
+        write = f"Write `async with trio.open_nursery() as nursery:`, which waits for its tasks, {AND_GENERATORS}"
         faults.append(RuntimeError(f"it has left a nursery open, in which there ran: {ran}. {write}"))
     if scopes:
-        faults.append(RuntimeError("it has left a cancel scope open. Write `with trio.CancelScope() as scope:`."))
+        write = f"Write `with trio.CancelScope() as scope:`, {AND_GENERATORS}"
+        faults.append(RuntimeError(f"it has left a cancel scope open. {write}"))
     raise BaseExceptionGroup("something was left open", [*faults, *errors]) from own
 
 

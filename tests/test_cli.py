@@ -119,6 +119,13 @@ def test_serve_refuses_a_public_host_a_taken_port_and_a_faulty_flow(target):
     assert (faulty.returncode, "❌" in faulty.stderr) == (1, True)
 
 
+def test_a_thread_of_a_file_that_cannot_be_loaded_does_not_keep_serve(target):
+    target.write_text("import threading as t\nt.Thread(target=t.Event().wait, name='stays').start()\nfault")
+    done = ezflow("serve", target, "--port", 0)
+    assert (done.returncode, "name 'fault' is not defined" in done.stderr) == (1, True)
+    assert "threads that a module has started do not end (stays)" in done.stderr
+
+
 BROKEN = """
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

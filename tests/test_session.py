@@ -835,6 +835,24 @@ async def test_a_stuck_stage_of_one_user_does_not_end_the_others(autojump_clock)
             assert (await anext(ann.turn("a"))).turn == 1
 
 
+async def test_a_session_whose_stage_does_not_leave_is_kept_until_there_is_room_for_another(autojump_clock):
+    flow = upper >> swallower(1000.0)
+    async with flow.open(cleanup_s=2.0, max_sessions=2) as service, service.session("ann") as ann:
+        async with service.session("bob"):
+            turn = ann.turn("a")
+            await anext(turn)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(StageStuck):
+                await turn.aclose()
+            for _ in range(2):
+                async with service.session("ann") as again:
+                    assert again.place is ann.place
+                    with pytest.raises(StageStuck, match="swallow did not leave"):
+                        await anext(again.turn("b"))
+        async with service.session("ann") as other:
+            assert other.place is not ann.place
+
+
 async def test_what_an_interrupted_stage_raises_is_still_told(autojump_clock, caplog):
     @module
     class Sulk(Module[str, str]):

@@ -57,9 +57,9 @@ def _serve(options: argparse.Namespace, inherited: Inherited | None) -> int:
                 if given is not None and Path(given).is_fifo():
                     raise SettingsError(f"{given} is a pipe, but each worker reads it anew: name a file.")
             return supervise(settings, [file_of(options.target), Path(file.file)] if options.reload else [])
-        with flows_of(options, file) as (flows, _):
-            try:
+        try:
+            with flows_of(options, file) as (flows, _):
                 serve_as(flows, settings, inherited)
-            finally:
-                end_of_threads(THREADS_S)
+        finally:
+            end_of_threads(THREADS_S)  # also of those that a file has started which cannot be loaded
     return 0

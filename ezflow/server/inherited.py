@@ -45,7 +45,10 @@ class Start:
     @classmethod
     def read(cls, line: bytes) -> Self:
         """Raises: ValueError for what no worker says."""
-        start: Self = structure(json.loads(line), cls, "")
+        try:
+            start: Self = structure(json.loads(line), cls, "")
+        except RecursionError as error:
+            raise ValueError("it is nested too deep") from error
         return start
 
     def line(self) -> bytes:
@@ -123,8 +126,9 @@ class Inherited:
 
     async def _tell_ready(self, stream: trio.SocketStream, listening: trio.Event) -> None:
         await listening.wait()
+        files = await trio.to_thread.run_sync(self._files)  # of thousands each is looked at
         with suppress(trio.BrokenResourceError):  # it is gone, as the end of the line says too
-            await stream.send_all(Start(True, self._files()).line())
+            await stream.send_all(Start(True, files).line())
 
     def _files(self, error: BaseException | None = None) -> tuple[str, ...]:
         return tuple(sorted(own_files(error))) if self.tells_files else ()

@@ -76,5 +76,5 @@ def _time_ns(file: Path) -> int | None:
     """When it was last written; None if it is not there."""
     try:
         return file.stat().st_mtime_ns
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have that name
         return None

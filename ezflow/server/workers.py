@@ -26,7 +26,7 @@ from .guard import GuardedConfig
 from .inherited import REPLACED, Inherited
 from .reload import Watched
 from .run import SHUTTING_DOWN, aloud, cannot_listen, say_where
-from .slots import NO_LINE, Slot, Worker
+from .slots import Slot, Worker
 
 __all__ = ["Supervisor", "supervise"]
 
@@ -126,6 +126,9 @@ class Supervisor:
         worker = await self._spawn(slot, sockets, reports=reports)
         try:
             await worker.hear()
+            if not worker.start.ready:
+                self._see_off(worker)
+                await worker.left.wait()
             await trio.lowlevel.checkpoint()  # it may have left by a signal that the supervisor has too
         except trio.Cancelled:
             self._end(worker)
@@ -152,17 +155,19 @@ class Supervisor:
             except RuntimeError as error:  # no thread is to be had, which the start takes
                 raise OSError(str(error)) from error
             on_failure.pop_all()
-        line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        worker = Worker(slot, process, line, begun_at, begun_at_ns)
+        ours.setblocking(False)
+        worker = Worker(slot, process, ours, begun_at, begun_at_ns)
         self._alive.add(worker)
         self._nursery.start_soon(self._attend, worker)
         return worker
 
     async def _attend(self, worker: Worker) -> None:
-        async with worker.line:
+        with worker.line:
             await worker.process.wait()
             self._alive.discard(worker)
             worker.left.set()
+            trio.lowlevel.notify_closing(worker.line)
+            await worker.heard.wait()
 
     @property
     def _is_ending(self) -> bool:
@@ -176,12 +181,9 @@ class Supervisor:
 
     def replace(self, worker: Worker) -> None:
         """Have a worker leave whose place another has taken."""
-        self._nursery.start_soon(self._tell_replaced, worker)
+        with suppress(OSError):  # it has left
+            worker.line.send(REPLACED)
         self._see_off(worker)
-
-    async def _tell_replaced(self, worker: Worker) -> None:
-        with suppress(*NO_LINE):
-            await worker.line.send_all(REPLACED)
 
     def _end(self, worker: Worker) -> None:
         worker.process.terminate()

@@ -186,6 +186,7 @@ async def test_nurseries_and_scopes_in_one_another_that_are_left_open_are_all_en
                     assert [stage for stage, _ in errors] == ["leaks", "leaks"]
                     assert "'trio.sleep_forever', 'trio.sleep_forever'" in errors[0][1]
                     assert "a cancel scope open" in errors[1][1]
+                    assert all("leave a generator that yields within one by" in message for _, message in errors)
             assert not session.place.tasks
 
 

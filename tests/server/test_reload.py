@@ -136,6 +136,11 @@ async def test_a_change_ends_a_start_that_hangs_and_whoever_died_meanwhile_has_a
         assert (await ask(url))[0].startswith("two ")
         await server.until("Started anew")
         await gone(new)
+        assert server.said.count("died") == 1
+
+        # Whoever dies next is the second in a row, though a file has changed meanwhile.
+        os.kill(int((await ask(url))[0].removeprefix("two ")), signal.SIGKILL)
+        await server.until(r"died: SIGKILL; another starts in 1 s")
     assert "does not start" not in server.said
 
 
@@ -297,6 +302,13 @@ async def test_a_file_that_is_dated_in_the_future_is_no_change_for_ever(watched,
     assert await changes(watched) == ["part.py"]
     watched.follow(read, time.time_ns())
     assert await changes(watched) == []
+
+
+async def test_a_name_that_no_file_can_have_is_of_none(watched, tmp_path, autojump_clock):
+    watched.follow([str(tmp_path / "part.py"), "/nul\0.py", "/surrogate\ud800.py"], time.time_ns())
+    assert await changes(watched) == []
+    (tmp_path / "part.py").write_text("1")
+    assert await changes(watched) == ["part.py"]
 
 
 async def test_what_changes_before_it_is_known_what_the_next_worker_reads_is_a_change(

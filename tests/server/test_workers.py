@@ -152,8 +152,16 @@ async def test_without_a_process_for_the_first_worker_all_ends_and_the_log_says_
     ]
 
 
-@pytest.mark.parametrize("said", ["b'nonsense\\n'", 'b\'{"ready": true, "files": [5]}\\n\'', "bytes(2 << 20)"])
-async def test_a_process_that_says_what_no_worker_says_is_killed_and_named(said, caplog):
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("b'nonsense\\n'", "what no worker says"),
+        ('b\'{"ready": true, "files": [5]}\\n\'', "what no worker says"),
+        ("b'[' * 200_000 + b'\\n'", "what no worker says"),
+        ("bytes(17 << 20)", "more than 16 MiB"),
+    ],
+)
+async def test_a_process_that_says_what_no_worker_says_is_killed_and_named(said, named, caplog):
     speaker = f"""if True:
         import json, os, socket, time
         line = socket.socket(fileno=json.loads(os.environ["EZFLOW_WORKER"])["line"])
@@ -164,7 +172,35 @@ async def test_a_process_that_says_what_no_worker_says_is_killed_and_named(said,
     with trio.fail_after(WITHIN_S):
         assert await supervisor.run() == 128 + signal.SIGKILL
     [record] = caplog.records
-    assert re.fullmatch(r"worker 1 \(process \d+\) says what no worker says: it is killed", record.getMessage())
+    assert re.fullmatch(rf"worker 1 \(process \d+\) says {named}: it is killed", record.getMessage())
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="the end of a process is to be seen and left to the supervisor")
+@pytest.mark.parametrize("forks", [False, True], ids=["alone", "one that it forked stays"])
+async def test_what_a_process_says_right_before_it_leaves_is_heard_also_late(forks, tmp_path, caplog):
+    go, begun = tmp_path / "go", tmp_path / "begun"
+    os.mkfifo(go)
+    speaker = f"""if True:
+        import json, os, socket
+        line = socket.socket(fileno=json.loads(os.environ["EZFLOW_WORKER"])["line"])
+        open({str(begun)!r}, "w").write(f"{{os.getpid()}}\\n")
+        open({str(go)!r}).close()
+        if {forks} and not os.fork():
+            line.recv(1)
+            os._exit(0)
+        line.sendall(b"nonsense\\n")
+    """
+    for _ in range(8):  # what comes first is left to chance
+        begun.unlink(missing_ok=True)
+        supervisor = Supervisor([sys.executable, "-c", speaker], Settings(port=0, workers=2))
+        with trio.fail_after(WITHIN_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(supervisor.run)
+                while not (begun.exists() and begun.read_text().endswith("\n")):  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+                go.open("w").close()
+                os.waitid(os.P_PID, int(begun.read_text()), os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  (it is to wait)
+    assert len(caplog.records) == 8
 
 
 async def test_an_address_that_is_taken_is_said_before_any_worker_starts(tmp_path):
@@ -224,6 +260,20 @@ async def test_a_worker_that_does_not_leave_is_killed(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"worker 1 (process {worker}) did not leave: it is killed"
     ]
+
+
+async def test_a_worker_that_cannot_start_and_does_not_leave_is_killed(caplog):
+    speaker = """if True:
+        import json, os, socket, time
+        line = socket.socket(fileno=json.loads(os.environ["EZFLOW_WORKER"])["line"])
+        line.sendall(b'{"ready": false, "files": []}\\n')
+        time.sleep(1000)
+    """
+    supervisor = Supervisor([sys.executable, "-c", speaker], Settings(port=0, workers=2, grace_s=0.1), leave_s=0.1)
+    with trio.fail_after(WITHIN_S):
+        assert await supervisor.run() == 128 + signal.SIGKILL
+    [record] = caplog.records
+    assert re.fullmatch(r"worker 1 \(process \d+\) did not leave: it is killed", record.getMessage())
 
 
 def test_a_program_is_one_process():
