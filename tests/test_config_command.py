@@ -192,3 +192,31 @@ def test_what_modules_hold_is_in_no_line_either(folder, command):
     assert done.returncode == 1
     assert done.stderr.endswith("ezflow: Camera could not open: ValueError: refused *** and ***\n")
     assert "of-a-f" not in done.stdout + done.stderr
+
+
+FAULTY = """
+from ezflow import Audio, Module, Turn, module, setting
+
+@module
+class Camera(Module[str, Audio]):
+    pin: str
+    limit: int = 3
+    api_key: str = ""
+
+    async def process(self, text: str, turn: Turn) -> Audio:
+        return Audio(b"", 8000)
+
+flow = Camera(setting("CAMERA_PIN", secret=True)).named("first") >> Camera("", setting("CAMERA_PIN"), 4242)
+"""
+
+
+@pytest.mark.parametrize("command", ["check flow.py", "serve flow.py --port 0", "run flow.py --input x"])
+def test_the_report_of_a_faulty_flow_shows_no_secret(folder, command):
+    (folder / "flow.py").write_text(FAULTY)
+    done = ezflow(folder, *command.split(), "--config", os.devnull, CAMERA_PIN="hunter2")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "e.g. Camera(pin='***') >> YourStrMaker() >> " in said
+    assert "Camera.limit is '***' (str), but int is needed" in said
+    assert "Camera.api_key is *** (int), but str is needed" in said
+    assert not [value for value in ("hunter2", "4242") if value in said]
