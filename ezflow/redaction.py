@@ -61,6 +61,7 @@ KNOWN = re.compile(
     r"\b(?:(?:sk|pk|rk|app|hf|glpat|gh[pousr]|xox[a-z])[-_][\w-]{16,}|AKIA[A-Z0-9]{12,}|eyJ[\w-]{8,2000}\.[\w-]{8,}[\w.-]*)"
 )
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{160,}={0,2}")
+NOTHING = re.compile("(?!)")
 QUOTED_AT_LENGTH = re.compile(r"""(?<!\w)b?(?:"(?:[^"\\\n]|\\.){121,}+"|'(?:[^'\\\n]|\\.){121,}+')(?!\w)""")
 
 
@@ -73,9 +74,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._own = frozenset(secrets)
-        self._learned = -1  # how many of SECRETS it knows
-        self._secrets: re.Pattern[str] | None = None
-        self._longest = 0
+        self._known = -1, NOTHING, 0  # how many of SECRETS, all of them as a pattern, the length of the longest
 
     def text(self, text: str) -> str:
         """One text, cut where it is long."""
@@ -111,30 +110,35 @@ class Redactor:
             return f"<{type(value).__name__}>"
         return self.text(repr(value))
 
-    def _learn(self) -> None:
-        """Take up what has been taken as secret since it last looked."""
-        if (count := len(SECRETS)) == self._learned:
-            return
-        known = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
-        forms = {form for secret in known if len(secret) >= SHORTEST for form in _forms(secret)}
+    def _learned(self) -> tuple[re.Pattern[str], int]:
+        """What has been taken as secret until now, as a pattern, and the length of the longest.
+
+        Several threads may learn at once: what they know is set, and read, in one piece, and by its count all see
+        whether one has come late.
+        """
+        count = len(SECRETS)
+        known, pattern, longest = self._known
+        if known == count:
+            return pattern, longest
+        secrets = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
+        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
-        self._longest = len(ordered[0]) if ordered else 0
-        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._learned = count
+        pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else NOTHING
+        longest = len(ordered[0]) if ordered else 0
+        self._known = count, pattern, longest
+        return pattern, longest
 
     def _number(self, value: Any) -> Any:
-        self._learn()
-        if self._secrets is not None and self._secrets.search(str(value)):
+        secrets, _ = self._learned()
+        if secrets.search(str(value)):
             return HIDDEN
         return value if isfinite(value) else str(value)
 
     def _hidden(self, text: str) -> str:
-        self._learn()
-        looked_at = text[:LOOKED_AT]
-        if self._secrets is not None:
-            looked_at = self._secrets.sub(HIDDEN, looked_at)
+        secrets, longest = self._learned()
+        looked_at = secrets.sub(HIDDEN, text[:LOOKED_AT])
         if len(text) > LOOKED_AT:
-            looked_at = looked_at[: -self._longest or None]  # where it was cut may have been within a secret
+            looked_at = looked_at[: -longest or None]  # where it was cut may have been within a secret
         looked_at = COOKIE.sub(rf"\1{HIDDEN}", looked_at)
         looked_at = USERINFO.sub(rf"\1{HIDDEN}@", looked_at)
         looked_at = QUERY.sub(rf"\1{HIDDEN}", looked_at)

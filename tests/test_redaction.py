@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from typing import Any
 
@@ -153,6 +155,41 @@ def test_what_is_taken_as_secret_later_is_hidden_by_a_redactor_that_is_there_alr
         assert redactor.field("code", 424242) == "***"
     finally:
         SECRETS.difference_update(taken)
+
+
+def test_what_is_taken_as_secret_is_hidden_though_a_thread_learns_it_while_another_still_learns_less():
+    learns, goes_on = threading.Event(), threading.Event()
+
+    class Slow(str):
+        """Holds up the thread that learns it first, when that has seen which secrets there are."""
+
+        def __len__(self) -> int:
+            if threading.current_thread() is late:
+                learns.set()
+                goes_on.wait()
+            return super().__len__()
+
+    class Watched(Redactor):
+        """Lets the late thread go on to its end where another has just set what it has learned."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if learns.is_set() and threading.current_thread() is not late and isinstance(value, re.Pattern | tuple):
+                goes_on.set()
+                late.join()
+
+    redactor = Watched([Slow("first-word")])
+    late = threading.Thread(target=redactor.text, args=["x"])
+    late.start()
+    learns.wait()
+    SECRETS.add("later-word")
+    try:
+        redactor.text("x")
+        assert redactor.text("first-word later-word") == "*** ***"
+    finally:
+        SECRETS.discard("later-word")
+        goes_on.set()
+        late.join()
 
 
 def test_a_secret_of_fewer_than_4_characters_is_not_cut_out_of_other_words():
