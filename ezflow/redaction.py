@@ -81,6 +81,11 @@ class Redactor:
         shown = self._hidden(text)
         return shown if len(shown) <= LONG else f"{shown[:BEGINNING]}… ({len(text)} characters)"
 
+    def whole(self, text: str) -> str:
+        """One text without the secrets that it knows: nothing is guessed, and nothing cut."""
+        secrets, _ = self._learned()
+        return secrets.sub(HIDDEN, text)
+
     def traceback(self, text: str) -> str:
         """A text of many lines: each is cut where it is long, and of too many the middle is left out."""
         lines = text.splitlines()

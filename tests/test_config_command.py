@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+from programs import listening
 
 FLOW = """
 from ezflow import setting
@@ -220,3 +224,48 @@ def test_the_report_of_a_faulty_flow_shows_no_secret(folder, command):
     assert "Camera.limit is '***' (str), but int is needed" in said
     assert "Camera.api_key is *** (int), but str is needed" in said
     assert not [value for value in ("hunter2", "4242") if value in said]
+
+
+REFUSES = """
+from ezflow import Module, Turn, module, setting
+
+@module
+class Camera(Module[str, str]):
+    pin: str
+
+    async def probe(self) -> None:
+        raise ValueError(f"{self.pin} is not its pin")
+
+    async def process(self, text: str, turn: Turn) -> str:
+        raise ValueError(f"{self.pin} is not its pin. It said: {text}")
+
+flow = Camera(setting("CAMERA_PIN", secret=True))
+"""
+# Only secrets are hidden for who is told of a fault: what is a guess, or long, is left.
+SAID = f"token: 'x' {'y' * 2000}"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_turn_s_error_shows_no_secret_and_all_else(folder, form):
+    (folder / "flow.py").write_text(REFUSES)
+    done = ezflow(folder, "run", "flow.py", "--config", os.devnull, "--input", SAID, *form, CAMERA_PIN="hunter2")
+    assert done.returncode == 1
+    assert f"*** is not its pin. It said: {SAID}" in (done.stdout if form else done.stderr)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_client_is_told_no_secret_and_all_else(folder):
+    (folder / "flow.py").write_text(REFUSES)
+    command = [sys.executable, "-m", "ezflow", "serve", "flow.py", "--config", os.devnull, "--port", "0"]
+    with listening(command, cwd=folder, CAMERA_PIN="hunter2") as url:
+        for path, name in (("/turns", "input"), ("/input", "Input")):
+            body = json.dumps({"user": "ann", name: SAID}).encode()
+            request = urllib.request.Request(url + path, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=20) as response:
+                told = response.read().decode()
+            assert f"*** is not its pin. It said: {SAID}" in told
+            assert "hunter2" not in told
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(f"{url}/health/ready", timeout=20)
+        with unready.value as response:
+            assert json.load(response)["failing"] == {"camera": "ValueError: *** is not its pin"}
