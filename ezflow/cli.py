@@ -55,7 +55,12 @@ def _code(options: argparse.Namespace) -> int:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # noqa: BLE001  (as Python shows it, but for the secrets)
+    except SystemExit as error:
+        if isinstance(error.code, int | None):
+            raise
+        _complain(str(error.code))
+        code = 1
+    except BaseException as error:  # noqa: BLE001  (as Python shows it, but for the secrets)
         _complain("".join(traceback.format_exception(error)))
         code = 1
     return code
@@ -82,7 +87,8 @@ class Parser(argparse.ArgumentParser):
 def _complain(text: str) -> None:
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
-    print(Redactor(secrets_of_environment()).traceback(plain(text)), file=sys.stderr)
+    # Secrets first: what they are hidden by is how they look as a whole.
+    print(plain(Redactor(secrets_of_environment()).traceback(text)), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

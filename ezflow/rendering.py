@@ -2,7 +2,8 @@
 
 What is logged with `logging` and with structlog, by ezflow, its presets, Quart, hypercorn, any library, and what
 `warnings` has to say, comes out in one form: the time, the level, the logger, what happened, whom it was done for
-(ezflow/context.py) and what else the record has; and without secrets and payloads (ezflow/redaction.py).
+(ezflow/context.py) and what else the record has; and without secrets and payloads (ezflow/redaction.py). So does what
+Python itself would print of a thread that fails, and of an error that nobody can be given.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +29,8 @@ from .logs import Format, Level, facts
 from .redaction import Redactor
 
 __all__ = ["rendered", "takes_colours"]
+
+log = logging.getLogger("ezflow")
 
 # What every record has; whatever else it has, somebody gave it.
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "_logger", "_name"}
@@ -53,9 +57,11 @@ def rendered(
     handler.setFormatter(_formatter(form, Redactor(secrets), about or {}, colours=takes_colours(out)))
     root = logging.getLogger()
     before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
+    before_hooks = threading.excepthook, sys.unraisablehook
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    threading.excepthook, sys.unraisablehook = _thread_failed, _not_raised
     configures = not structlog.is_configured()
     if configures:
         structlog.configure(
@@ -75,8 +81,19 @@ def rendered(
             structlog.reset_defaults()
         if warnings.showwarning is not before_warnings:  # else the program captures them itself
             logging.captureWarnings(False)
+        threading.excepthook, sys.unraisablehook = before_hooks
         root.handlers[:] = before
         root.setLevel(before_level)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is not SystemExit:
+        name = None if failure.thread is None else failure.thread.name
+        log.error("thread %r failed", name, exc_info=failure.exc_value)
+
+
+def _not_raised(failure: sys.UnraisableHookArgs) -> None:
+    log.error("%s: %r", failure.err_msg or "Exception ignored in", failure.object, exc_info=failure.exc_value)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -269,3 +269,48 @@ def test_a_client_is_told_no_secret_and_all_else(folder):
             urllib.request.urlopen(f"{url}/health/ready", timeout=20)
         with unready.value as response:
             assert json.load(response)["failing"] == {"camera": "ValueError: *** is not its pin"}
+
+
+ENDS = """
+import sys
+import threading
+from ezflow import setting
+from ezflow.testing import FakeLLM
+
+class Own(BaseException):
+    pass
+
+class Ends:
+    def __del__(self):
+        raise Own(said)
+
+def fails():
+    raise Own(said)
+
+flow = FakeLLM("x")
+said = f"no {setting('CAMERA_PIN', secret=True)}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("fails()", 1, "Own: no ***\n"),
+        ("sys.exit(said)", 1, "no ***\n"),
+        ("sys.exit(3)", 3, ""),
+        ("thread = threading.Thread(target=fails); thread.start(); thread.join()", 0, "Own: no ***\n"),
+        ("Ends()", 0, "Own: no ***\n"),
+    ],
+)
+def test_what_python_itself_would_say_of_an_error_shows_no_secret(folder, line, code, told):
+    (folder / "flow.py").write_text(ENDS + line)
+    done = ezflow(folder, "check", "flow.py", "--config", os.devnull, CAMERA_PIN="hunter2")
+    assert (done.returncode, "hunter2" in done.stdout + done.stderr) == (code, False)
+    assert done.stderr.endswith(told)
+
+
+@pytest.mark.parametrize("pin", ["hunter\x1b2", "hunter\x7f[2"])
+def test_a_secret_that_would_steer_the_terminal_is_hidden_as_a_whole(folder, pin):
+    (folder / "flow.py").write_text(ENDS + "raise ValueError(said)")
+    done = ezflow(folder, "check", "flow.py", "--config", os.devnull, CAMERA_PIN=pin)
+    assert done.stderr.endswith("ValueError: no ***\n")
