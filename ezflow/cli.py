@@ -26,6 +26,8 @@ __all__ = ["main"]
 
 COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, completion)
 
+OPTION = re.compile("-[a-z]|--[a-z][a-z_-]*", re.IGNORECASE)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
@@ -77,10 +79,13 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            named = unknown[0].partition("=")[0]
-            close = get_close_matches(named, re.findall(r"--[a-z-]+", self.format_help()), 1)
+            # Only what looks like an option's name is repeated: all else may be a secret in the wrong place.
+            told = [name for name in (word.partition("=")[0] for word in unknown) if OPTION.fullmatch(name)]
+            close = get_close_matches(told[0], re.findall(r"--[a-z-]+", self.format_help()), 1) if told else []
             hint = f"; did you mean {close[0]}?" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            if words := len(unknown) - len(told):
+                told.append(f"{words} word{'' if words == 1 else 's'} too many")
+            self.error(f"unrecognized arguments: {', '.join(told)}{hint}")
         return options, unknown
 
 

@@ -93,7 +93,24 @@ def test_a_value_without_a_name_is_refused_without_being_repeated(folder, given)
 def test_an_option_that_there_is_none_is_answered_with_the_nearest(folder, given, meant):
     done = ezflow(folder, "serve", "flow.py", given, "1")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"ezflow serve: error: unrecognized arguments: {given} 1; did you mean {meant}?\n")
+    said = f"unrecognized arguments: {given}, 1 word too many; did you mean {meant}?"
+    assert done.stderr.endswith(f"ezflow serve: error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serve", "flow.py", "--token", "hunter2"], "--token, 1 word too many; did you mean --tokens?"),
+        (["serve", "flow.py", "--token=hunter2"], "--token; did you mean --tokens?"),
+        (["config", "flow.py", "--set", "CAMERA_PIN=", "hunter2"], "1 word too many"),
+        (["check", "flow.py", "hunter2", "-zhunter2", "--hunter2", "-x"], "-x, 3 words too many"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_of_a_command_line_is_not_repeated(folder, arguments, told):
+    done = ezflow(folder, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"ezflow {arguments[0]}: error: unrecognized arguments: {told}\n")
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="/dev/fd is POSIX")
