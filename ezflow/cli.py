@@ -92,8 +92,9 @@ class Parser(argparse.ArgumentParser):
 def _complain(text: str) -> None:
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
+    SECRETS.update(secrets_of_environment())  # a target's file may have changed it before it failed
     # Secrets first: what they are hidden by is how they look as a whole.
-    print(plain(Redactor(secrets_of_environment()).traceback(text)), file=sys.stderr)
+    print(plain(Redactor().traceback(text)), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """What must not stand in a log: secrets, and what users say.
 
-A `Redactor` knows the secrets of a configuration and `SECRETS`, what this process has taken as secret, also since the
-redactor was made; it hides them wherever they stand. What else looks like a secret it knows by its place (a key named
+A `Redactor` knows `SECRETS`, what this process has taken as secret, also since the redactor was made; it hides them
+wherever they stand. What else looks like a secret it knows by its place (a key named
 `password`, a bearer token, the user of a URL). What is long is a payload: it is cut, and sound is only counted. Hiding
 too much is no fault; a log that is read by many must not be a way in.
 """
@@ -68,12 +68,11 @@ QUOTED_AT_LENGTH = re.compile(r"""(?<!\w)b?(?:"(?:[^"\\\n]|\\.){121,}+"|'(?:[^'\
 class Redactor:
     """Takes secrets and payloads out of texts, and out of whatever a log record holds.
 
-    It knows each of `secrets` and of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
+    It knows each of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
     several lines, each line. One of fewer than 4 characters it leaves: it would be cut out of other words.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._own = frozenset(secrets)
+    def __init__(self) -> None:
         self._known = -1, NOTHING, 0  # how many of SECRETS, all of them as a pattern, the length of the longest
 
     def text(self, text: str) -> str:
@@ -125,7 +124,7 @@ class Redactor:
         known, pattern, longest = self._known
         if known == count:
             return pattern, longest
-        secrets = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
+        secrets = {line for secret in SECRETS.copy() for line in (secret, *secret.splitlines())}
         forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
         pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else NOTHING

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -43,18 +43,17 @@ def rendered(
     form: Format = "console",
     level: Level = "warning",
     *,
-    secrets: Iterable[str] = (),
     about: Mapping[str, object] | None = None,
     stream: TextIO | None = None,
 ) -> Iterator[None]:
     """While it is entered, all log records of this process from `level` on are lines on standard error.
 
-    It takes the place of what the root logger had, and gives that back. `secrets` are hidden wherever they stand.
+    It takes the place of what the root logger had, and gives that back.
     `about`: what every line tells of the process.
     """
     out = sys.stderr if stream is None else stream
     handler = _Handler(out)
-    handler.setFormatter(_formatter(form, Redactor(secrets), about or {}, colours=takes_colours(out)))
+    handler.setFormatter(_formatter(form, Redactor(), about or {}, colours=takes_colours(out)))
     root = logging.getLogger()
     before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
     before_hooks = threading.excepthook, sys.unraisablehook

@@ -288,6 +288,14 @@ def test_a_client_is_told_no_secret_and_all_else(folder):
             assert json.load(response)["failing"] == {"camera": "ValueError: *** is not its pin"}
 
 
+def test_a_client_of_a_program_is_told_none_of_what_its_modules_hold(folder):
+    program = REFUSES.replace("pin", "password").replace('setting("CAMERA_PIN", secret=True)', '"hunter2"')
+    (folder / "flow.py").write_text(program + "\nimport ezflow\nezflow.serve(flow, port=0)\n")
+    with listening([sys.executable, "flow.py"], cwd=folder) as url:
+        with urllib.request.urlopen(f"{url}/turns", b'{"user": "ann", "input": "x"}', timeout=20) as response:
+            assert b"*** is not its password. It said: x" in response.read()
+
+
 ENDS = """
 import sys
 import threading

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from taken import taken
 
 from ezflow import EzflowError
 from ezflow.logs import failed
@@ -299,11 +300,11 @@ def test_no_secret_of_the_configuration_is_in_a_line(place: str, form: Any, secr
     if place == "the logger":
         assume("." not in secret)  # made of several names
     stream, empty = io.StringIO(), io.StringIO()
-    with warnings.catch_warnings(), rendered(form, stream=empty, secrets=[secret]):
+    with warnings.catch_warnings(), rendered(form, stream=empty), taken(secret):
         warnings.simplefilter("always")
         PLACES[place]("nothing")
     assume(secret not in empty.getvalue())
-    with warnings.catch_warnings(), rendered(form, stream=stream, secrets=[secret]):
+    with warnings.catch_warnings(), rendered(form, stream=stream), taken(secret):
         warnings.simplefilter("always")
         PLACES[place](secret)
     out = stream.getvalue()
