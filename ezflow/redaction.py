@@ -124,6 +124,7 @@ class Redactor:
         known, pattern, longest = self._known
         if known == count:
             return pattern, longest
+        # A copy: another thread may add to them meanwhile.
         secrets = {line for secret in SECRETS.copy() for line in (secret, *secret.splitlines())}
         forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
