@@ -22,9 +22,12 @@ from .errors import ItemTypeError
 from .flow import Flow, Parallel, Series
 from .modules import FunctionModule, Module, fields_of
 from .ports import Port, assignable, check_edge, show, solve, substitute
+from .redaction import HIDDEN, SECRET_NAME, Redactor
 from .stage import Stage, bind, stages_of
 
 __all__ = ["Edge", "Fault", "Report", "check", "guards", "out_guards"]
+
+REDACTOR = Redactor()
 
 
 @attrs.frozen
@@ -226,7 +229,8 @@ def _misfits(owner: object, needed: Mapping[str, Any]) -> Iterator[tuple[str, An
         try:
             _check_value(value, annotation)
         except typeguard.TypeCheckError:
-            yield field, annotation, f"is {value!r} ({type(value).__name__}), but {show(annotation)} is needed"
+            shown = HIDDEN if SECRET_NAME.search(field) else REDACTOR.text(repr(value))
+            yield field, annotation, f"is {shown} ({type(value).__name__}), but {show(annotation)} is needed"
 
 
 def _walk(
@@ -295,7 +299,7 @@ def _label(stage: Stage) -> str:
 
 
 def _call(stage: Stage) -> str:
-    written = repr(stage.module)
+    written = REDACTOR.text(repr(stage.module))
     return written if len(written) <= 60 else f"{_label(stage)}(...)"
 
 

@@ -26,6 +26,8 @@ __all__ = ["main"]
 
 COMMANDS = (serve, run, check, graph, talk, top, config, modules, new, models, completion)
 
+OPTION = re.compile("-[a-z]|--[a-z][a-z_-]*", re.IGNORECASE)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
@@ -55,7 +57,12 @@ def _code(options: argparse.Namespace) -> int:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # noqa: BLE001  (as Python shows it, but for the secrets)
+    except SystemExit as error:
+        if isinstance(error.code, int | None):
+            raise
+        _complain(str(error.code))
+        code = 1
+    except BaseException as error:  # noqa: BLE001  (as Python shows it, but for the secrets)
         _complain("".join(traceback.format_exception(error)))
         code = 1
     return code
@@ -72,17 +79,22 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            named = unknown[0].partition("=")[0]
-            close = get_close_matches(named, re.findall(r"--[a-z-]+", self.format_help()), 1)
+            # Only what looks like an option's name is repeated: all else may be a secret in the wrong place.
+            told = [name for name in (word.partition("=")[0] for word in unknown) if OPTION.fullmatch(name)]
+            close = get_close_matches(told[0], re.findall(r"--[a-z-]+", self.format_help()), 1) if told else []
             hint = f"; did you mean {close[0]}?" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            if words := len(unknown) - len(told):
+                told.append(f"{words} word{'' if words == 1 else 's'} too many")
+            self.error(f"unrecognized arguments: {', '.join(told)}{hint}")
         return options, unknown
 
 
 def _complain(text: str) -> None:
     from .talk.columns import plain  # an error may hold what a server said, and that must not steer a terminal
 
-    print(Redactor(secrets_of_environment()).traceback(plain(text)), file=sys.stderr)
+    SECRETS.update(secrets_of_environment())  # a target's file may have changed it before it failed
+    # Secrets first: what they are hidden by is how they look as a whole.
+    print(plain(Redactor().traceback(text)), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,23 +9,34 @@ import attrs
 
 from .errors import DefinitionError
 from .items import Audio, Transcript
+from .redaction import Redactor
 
 __all__ = ["Event", "Fault", "Progress", "Reason", "event", "event_type"]
 
 Reason = Literal["done", "interrupted", "error", "timeout"]
 C = TypeVar("C", bound=type)
 
+REDACTOR = Redactor()
+
 # The types that the protocol itself uses: an event class may not be called like one.
 OWN_TYPES = frozenset({"text", "transcript", "audio", "json", "stage", "error", "interrupted", "ready", "pong"})
 OWN_TYPES |= {"turn.started", "turn.ended"}
 
 
+def _shown(message: str) -> str:
+    return REDACTOR.whole(message)
+
+
 @attrs.frozen
 class Fault:
-    """What went wrong: the error's class name, and a message for people."""
+    """What went wrong: the error's class name, and a message for people, without the secrets of this process."""
 
     name: str
-    message: str
+    message: str = attrs.field(converter=_shown)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        return cls(type(error).__name__, str(error) or type(error).__name__)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """What must not stand in a log: secrets, and what users say.
 
-A `Redactor` knows the secrets of a configuration and `SECRETS`, what this process has taken as secret, also since the
-redactor was made; it hides them wherever they stand. What else looks like a secret it knows by its place (a key named
+A `Redactor` knows `SECRETS`, what this process has taken as secret, also since the redactor was made; it hides them
+wherever they stand. What else looks like a secret it knows by its place (a key named
 `password`, a bearer token, the user of a URL). What is long is a payload: it is cut, and sound is only counted. Hiding
 too much is no fault; a log that is read by many must not be a way in.
 """
@@ -61,26 +61,29 @@ KNOWN = re.compile(
     r"\b(?:(?:sk|pk|rk|app|hf|glpat|gh[pousr]|xox[a-z])[-_][\w-]{16,}|AKIA[A-Z0-9]{12,}|eyJ[\w-]{8,2000}\.[\w-]{8,}[\w.-]*)"
 )
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{160,}={0,2}")
+NOTHING = re.compile("(?!)")
 QUOTED_AT_LENGTH = re.compile(r"""(?<!\w)b?(?:"(?:[^"\\\n]|\\.){121,}+"|'(?:[^'\\\n]|\\.){121,}+')(?!\w)""")
 
 
 class Redactor:
     """Takes secrets and payloads out of texts, and out of whatever a log record holds.
 
-    It knows each of `secrets` and of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
+    It knows each of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
     several lines, each line. One of fewer than 4 characters it leaves: it would be cut out of other words.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._own = frozenset(secrets)
-        self._learned = -1  # how many of SECRETS it knows
-        self._secrets: re.Pattern[str] | None = None
-        self._longest = 0
+    def __init__(self) -> None:
+        self._known = -1, NOTHING, 0  # how many of SECRETS, all of them as a pattern, the length of the longest
 
     def text(self, text: str) -> str:
         """One text, cut where it is long."""
         shown = self._hidden(text)
         return shown if len(shown) <= LONG else f"{shown[:BEGINNING]}… ({len(text)} characters)"
+
+    def whole(self, text: str) -> str:
+        """One text without the secrets that it knows: nothing is guessed, and nothing cut."""
+        secrets, _ = self._learned()
+        return secrets.sub(HIDDEN, text)
 
     def traceback(self, text: str) -> str:
         """A text of many lines: each is cut where it is long, and of too many the middle is left out."""
@@ -111,30 +114,36 @@ class Redactor:
             return f"<{type(value).__name__}>"
         return self.text(repr(value))
 
-    def _learn(self) -> None:
-        """Take up what has been taken as secret since it last looked."""
-        if (count := len(SECRETS)) == self._learned:
-            return
-        known = {line for secret in self._own | SECRETS for line in (secret, *secret.splitlines())}
-        forms = {form for secret in known if len(secret) >= SHORTEST for form in _forms(secret)}
+    def _learned(self) -> tuple[re.Pattern[str], int]:
+        """What has been taken as secret until now, as a pattern, and the length of the longest.
+
+        Several threads may learn at once: what they know is set, and read, in one piece, and by its count all see
+        whether one has come late.
+        """
+        count = len(SECRETS)
+        known, pattern, longest = self._known
+        if known == count:
+            return pattern, longest
+        # A copy: another thread may add to them meanwhile.
+        secrets = {line for secret in SECRETS.copy() for line in (secret, *secret.splitlines())}
+        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
-        self._longest = len(ordered[0]) if ordered else 0
-        self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._learned = count
+        pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else NOTHING
+        longest = len(ordered[0]) if ordered else 0
+        self._known = count, pattern, longest
+        return pattern, longest
 
     def _number(self, value: Any) -> Any:
-        self._learn()
-        if self._secrets is not None and self._secrets.search(str(value)):
+        secrets, _ = self._learned()
+        if secrets.search(str(value)):
             return HIDDEN
         return value if isfinite(value) else str(value)
 
     def _hidden(self, text: str) -> str:
-        self._learn()
-        looked_at = text[:LOOKED_AT]
-        if self._secrets is not None:
-            looked_at = self._secrets.sub(HIDDEN, looked_at)
+        secrets, longest = self._learned()
+        looked_at = secrets.sub(HIDDEN, text[:LOOKED_AT])
         if len(text) > LOOKED_AT:
-            looked_at = looked_at[: -self._longest or None]  # where it was cut may have been within a secret
+            looked_at = looked_at[: -longest or None]  # where it was cut may have been within a secret
         looked_at = COOKIE.sub(rf"\1{HIDDEN}", looked_at)
         looked_at = USERINFO.sub(rf"\1{HIDDEN}@", looked_at)
         looked_at = QUERY.sub(rf"\1{HIDDEN}", looked_at)

@@ -2,7 +2,8 @@
 
 What is logged with `logging` and with structlog, by ezflow, its presets, Quart, hypercorn, any library, and what
 `warnings` has to say, comes out in one form: the time, the level, the logger, what happened, whom it was done for
-(ezflow/context.py) and what else the record has; and without secrets and payloads (ezflow/redaction.py).
+(ezflow/context.py) and what else the record has; and without secrets and payloads (ezflow/redaction.py). So does what
+Python itself would print of a thread that fails, and of an error that nobody can be given.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +30,8 @@ from .redaction import Redactor
 
 __all__ = ["rendered", "takes_colours"]
 
+log = logging.getLogger("ezflow")
+
 # What every record has; whatever else it has, somebody gave it.
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "_logger", "_name"}
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -39,23 +43,24 @@ def rendered(
     form: Format = "console",
     level: Level = "warning",
     *,
-    secrets: Iterable[str] = (),
     about: Mapping[str, object] | None = None,
     stream: TextIO | None = None,
 ) -> Iterator[None]:
     """While it is entered, all log records of this process from `level` on are lines on standard error.
 
-    It takes the place of what the root logger had, and gives that back. `secrets` are hidden wherever they stand.
+    It takes the place of what the root logger had, and gives that back.
     `about`: what every line tells of the process.
     """
     out = sys.stderr if stream is None else stream
     handler = _Handler(out)
-    handler.setFormatter(_formatter(form, Redactor(secrets), about or {}, colours=takes_colours(out)))
+    handler.setFormatter(_formatter(form, Redactor(), about or {}, colours=takes_colours(out)))
     root = logging.getLogger()
     before, before_level, before_warnings = root.handlers[:], root.level, warnings.showwarning
+    before_hooks = threading.excepthook, sys.unraisablehook
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    threading.excepthook, sys.unraisablehook = _thread_failed, _not_raised
     configures = not structlog.is_configured()
     if configures:
         structlog.configure(
@@ -75,8 +80,19 @@ def rendered(
             structlog.reset_defaults()
         if warnings.showwarning is not before_warnings:  # else the program captures them itself
             logging.captureWarnings(False)
+        threading.excepthook, sys.unraisablehook = before_hooks
         root.handlers[:] = before
         root.setLevel(before_level)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is not SystemExit:
+        name = None if failure.thread is None else failure.thread.name
+        log.error("thread %r failed", name, exc_info=failure.exc_value)
+
+
+def _not_raised(failure: sys.UnraisableHookArgs) -> None:
+    log.error("%s: %r", failure.err_msg or "Exception ignored in", failure.object, exc_info=failure.exc_value)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

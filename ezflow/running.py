@@ -158,8 +158,7 @@ class RunningTurn:
                 if stage is not None:
                     cause.add_note(f"in stage {stage!r}")
                 self.errors.append(cause if isinstance(cause, Exception) else StageError(stage or "flow", [cause]))
-                fault = Fault(type(cause).__name__, str(cause) or type(cause).__name__)
-                state.ear.tell(Note("error", state.root, state.clock(), stage, error=fault))
+                state.ear.tell(Note("error", state.root, state.clock(), stage, error=Fault.of(cause)))
                 if self._sink.items is None:  # `collect` raises them
                     at: dict[str, Any] = {} if stage is None else {"stage": stage}
                     failed(log, cause, "user %r, turn %d, stage %s failed", state.user, self.id, stage, **at)

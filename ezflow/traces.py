@@ -12,7 +12,7 @@ A turn's span is a child of the one that is current where the turn begins, or of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from . import calls, context
 from .errors import brief_error, flat
 from .instrument import Instrument
-from .redaction import Redactor, secrets_of_environment
+from .redaction import SECRETS, Redactor, secrets_of_environment
 
 __all__ = ["Traces"]
 
@@ -45,14 +45,15 @@ class _Open:
 class Traces(Instrument):
     """Makes spans of turns with this tracer (`opentelemetry.trace.Tracer`).
 
-    `users`: each tells whose turn it is. `secrets` are hidden where errors tell of them, beside what the environment
-    shows to be one.
+    `users`: each tells whose turn it is. Where errors tell of secrets, those are hidden that this process has taken,
+    and what the environment shows to be one.
     """
 
-    def __init__(self, tracer: Tracer, *, users: bool = False, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, tracer: Tracer, *, users: bool = False) -> None:
         self._tracer = tracer
         self._users = users
-        self._redactor = Redactor({*secrets, *secrets_of_environment()})
+        SECRETS.update(secrets_of_environment())
+        self._redactor = Redactor()
         self._open: dict[Any, _Open] = {}
 
     def asked(self, headers: Mapping[str, str]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+from programs import listening
 
 FLOW = """
 from ezflow import setting
@@ -89,7 +93,24 @@ def test_a_value_without_a_name_is_refused_without_being_repeated(folder, given)
 def test_an_option_that_there_is_none_is_answered_with_the_nearest(folder, given, meant):
     done = ezflow(folder, "serve", "flow.py", given, "1")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"ezflow serve: error: unrecognized arguments: {given} 1; did you mean {meant}?\n")
+    said = f"unrecognized arguments: {given}, 1 word too many; did you mean {meant}?"
+    assert done.stderr.endswith(f"ezflow serve: error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serve", "flow.py", "--token", "hunter2"], "--token, 1 word too many; did you mean --tokens?"),
+        (["serve", "flow.py", "--token=hunter2"], "--token; did you mean --tokens?"),
+        (["config", "flow.py", "--set", "CAMERA_PIN=", "hunter2"], "1 word too many"),
+        (["check", "flow.py", "hunter2", "-zhunter2", "--hunter2", "-x"], "-x, 3 words too many"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_of_a_command_line_is_not_repeated(folder, arguments, told):
+    done = ezflow(folder, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"ezflow {arguments[0]}: error: unrecognized arguments: {told}\n")
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="/dev/fd is POSIX")
@@ -192,3 +213,129 @@ def test_what_modules_hold_is_in_no_line_either(folder, command):
     assert done.returncode == 1
     assert done.stderr.endswith("ezflow: Camera could not open: ValueError: refused *** and ***\n")
     assert "of-a-f" not in done.stdout + done.stderr
+
+
+FAULTY = """
+from ezflow import Audio, Module, Turn, module, setting
+
+@module
+class Camera(Module[str, Audio]):
+    pin: str
+    limit: int = 3
+    api_key: str = ""
+
+    async def process(self, text: str, turn: Turn) -> Audio:
+        return Audio(b"", 8000)
+
+flow = Camera(setting("CAMERA_PIN", secret=True)).named("first") >> Camera("", setting("CAMERA_PIN"), 4242)
+"""
+
+
+@pytest.mark.parametrize("command", ["check flow.py", "serve flow.py --port 0", "run flow.py --input x"])
+def test_the_report_of_a_faulty_flow_shows_no_secret(folder, command):
+    (folder / "flow.py").write_text(FAULTY)
+    done = ezflow(folder, *command.split(), "--config", os.devnull, CAMERA_PIN="hunter2")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "e.g. Camera(pin='***') >> YourStrMaker() >> " in said
+    assert "Camera.limit is '***' (str), but int is needed" in said
+    assert "Camera.api_key is *** (int), but str is needed" in said
+    assert not [value for value in ("hunter2", "4242") if value in said]
+
+
+REFUSES = """
+from ezflow import Module, Turn, module, setting
+
+@module
+class Camera(Module[str, str]):
+    pin: str
+
+    async def probe(self) -> None:
+        raise ValueError(f"{self.pin} is not its pin")
+
+    async def process(self, text: str, turn: Turn) -> str:
+        raise ValueError(f"{self.pin} is not its pin. It said: {text}")
+
+flow = Camera(setting("CAMERA_PIN", secret=True))
+"""
+# Only secrets are hidden for who is told of a fault: what is a guess, or long, is left.
+SAID = f"token: 'x' {'y' * 2000}"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_turn_s_error_shows_no_secret_and_all_else(folder, form):
+    (folder / "flow.py").write_text(REFUSES)
+    done = ezflow(folder, "run", "flow.py", "--config", os.devnull, "--input", SAID, *form, CAMERA_PIN="hunter2")
+    assert done.returncode == 1
+    assert f"*** is not its pin. It said: {SAID}" in (done.stdout if form else done.stderr)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_client_is_told_no_secret_and_all_else(folder):
+    (folder / "flow.py").write_text(REFUSES)
+    command = [sys.executable, "-m", "ezflow", "serve", "flow.py", "--config", os.devnull, "--port", "0"]
+    with listening(command, cwd=folder, CAMERA_PIN="hunter2") as url:
+        for path, name in (("/turns", "input"), ("/input", "Input")):
+            body = json.dumps({"user": "ann", name: SAID}).encode()
+            request = urllib.request.Request(url + path, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=20) as response:
+                told = response.read().decode()
+            assert f"*** is not its pin. It said: {SAID}" in told
+            assert "hunter2" not in told
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(f"{url}/health/ready", timeout=20)
+        with unready.value as response:
+            assert json.load(response)["failing"] == {"camera": "ValueError: *** is not its pin"}
+
+
+def test_a_client_of_a_program_is_told_none_of_what_its_modules_hold(folder):
+    program = REFUSES.replace("pin", "password").replace('setting("CAMERA_PIN", secret=True)', '"hunter2"')
+    (folder / "flow.py").write_text(program + "\nimport ezflow\nezflow.serve(flow, port=0)\n")
+    with listening([sys.executable, "flow.py"], cwd=folder) as url:
+        with urllib.request.urlopen(f"{url}/turns", b'{"user": "ann", "input": "x"}', timeout=20) as response:
+            assert b"*** is not its password. It said: x" in response.read()
+
+
+ENDS = """
+import sys
+import threading
+from ezflow import setting
+from ezflow.testing import FakeLLM
+
+class Own(BaseException):
+    pass
+
+class Ends:
+    def __del__(self):
+        raise Own(said)
+
+def fails():
+    raise Own(said)
+
+flow = FakeLLM("x")
+said = f"no {setting('CAMERA_PIN', secret=True)}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("fails()", 1, "Own: no ***\n"),
+        ("sys.exit(said)", 1, "no ***\n"),
+        ("sys.exit(3)", 3, ""),
+        ("thread = threading.Thread(target=fails); thread.start(); thread.join()", 0, "Own: no ***\n"),
+        ("Ends()", 0, "Own: no ***\n"),
+    ],
+)
+def test_what_python_itself_would_say_of_an_error_shows_no_secret(folder, line, code, told):
+    (folder / "flow.py").write_text(ENDS + line)
+    done = ezflow(folder, "check", "flow.py", "--config", os.devnull, CAMERA_PIN="hunter2")
+    assert (done.returncode, "hunter2" in done.stdout + done.stderr) == (code, False)
+    assert done.stderr.endswith(told)
+
+
+@pytest.mark.parametrize("pin", ["hunter\x1b2", "hunter\x7f[2"])
+def test_a_secret_that_would_steer_the_terminal_is_hidden_as_a_whole(folder, pin):
+    (folder / "flow.py").write_text(ENDS + "raise ValueError(said)")
+    done = ezflow(folder, "check", "flow.py", "--config", os.devnull, CAMERA_PIN=pin)
+    assert done.stderr.endswith("ValueError: no ***\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from typing import Any
 
 import attrs
 import pytest
+from taken import taken
 
 from ezflow import Audio
-from ezflow.redaction import SECRETS, Redactor, secrets_of_environment, secrets_of_modules
+from ezflow.redaction import Redactor, secrets_of_environment, secrets_of_modules
 
 SECRET = "s3cr3t/+v4lue!"
 plain = Redactor()
@@ -127,36 +130,68 @@ def test_what_json_does_not_know_is_told_in_words():
 )
 def test_no_text_takes_long(text):
     begun = time.process_time()
-    Redactor(["some secret or other"]).text(text)
+    with taken("some secret or other"):
+        Redactor().text(text)
     assert time.process_time() - begun < 2
 
 
 def test_a_secret_at_the_place_where_a_text_is_cut_does_not_begin_to_show():
     secret = "abcdefghijklmnopqrstuvwxyz0123456789"
     for before in range(16 * 1024 - 40, 16 * 1024 + 5):
-        hidden = Redactor([secret])._hidden("." * before + secret)
+        with taken(secret):
+            hidden = Redactor()._hidden("." * before + secret)
         assert "abcd" not in hidden[-50:], before
 
 
 def test_of_a_secret_of_several_lines_each_is_hidden():
     key = "-----BEGIN KEY-----\nMIIBVgIBADANBg\nkqhkiG9w0BAQEF\n"
-    assert Redactor([key]).traceback(f"ValueError: {key}") == "ValueError: ***\n***\n***"
+    with taken(key):
+        assert Redactor().traceback(f"ValueError: {key}") == "ValueError: ***\n***\n***"
 
 
 def test_what_is_taken_as_secret_later_is_hidden_by_a_redactor_that_is_there_already():
-    redactor = Redactor(["first-word"])
-    assert redactor.text("first-word later-word 424242") == "*** later-word 424242"
-    taken = {"later-word", "424242"} - SECRETS
-    SECRETS.update(taken)
-    try:
-        assert redactor.text("first-word later-word") == "*** ***"
-        assert redactor.field("code", 424242) == "***"
-    finally:
-        SECRETS.difference_update(taken)
+    redactor = Redactor()
+    with taken("first-word"):
+        assert redactor.text("first-word later-word 424242") == "*** later-word 424242"
+        with taken("later-word", "424242"):
+            assert redactor.text("first-word later-word") == "*** ***"
+            assert redactor.field("code", 424242) == "***"
+
+
+def test_what_is_taken_as_secret_is_hidden_though_a_thread_learns_it_while_another_still_learns_less():
+    learns, goes_on = threading.Event(), threading.Event()
+
+    class Slow(str):
+        """Holds up the thread that learns it first, when that has seen which secrets there are."""
+
+        def __len__(self) -> int:
+            if threading.current_thread() is late:
+                learns.set()
+                goes_on.wait()
+            return super().__len__()
+
+    class Watched(Redactor):
+        """Lets the late thread go on to its end where another has just set what it has learned."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if learns.is_set() and threading.current_thread() is not late and isinstance(value, re.Pattern | tuple):
+                goes_on.set()
+                late.join()
+
+    redactor = Watched()
+    late = threading.Thread(target=redactor.text, args=["x"])
+    with taken(Slow("first-word")):
+        late.start()
+        learns.wait()
+        with taken("later-word"):
+            redactor.text("x")
+            assert redactor.text("first-word later-word") == "*** ***"
 
 
 def test_a_secret_of_fewer_than_4_characters_is_not_cut_out_of_other_words():
-    assert Redactor(["ann", "anna"]).text("ann, anna, planned") == "ann, ***, planned"
+    with taken("ann", "anna"):
+        assert Redactor().text("ann, anna, planned") == "ann, ***, planned"
 
 
 def test_secrets_of_the_environment_are_those_whose_names_say_so():

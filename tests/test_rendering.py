@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import threading
 import warnings
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from taken import taken
 
 from ezflow import EzflowError
 from ezflow.logs import failed
@@ -103,9 +105,11 @@ def test_what_is_logged_with_structlog_and_what_is_warned_of_goes_the_same_way()
 def test_the_logging_of_before_is_given_back():
     root = logging.getLogger()
     before = (root.handlers[:], root.level, warnings.showwarning, structlog.is_configured())
+    hooks = (threading.excepthook, sys.unraisablehook)
     with pytest.raises(KeyError), rendered("json", "debug", stream=io.StringIO()):
         raise KeyError
     assert (root.handlers[:], root.level, warnings.showwarning, structlog.is_configured()) == before
+    assert (threading.excepthook, sys.unraisablehook) == hooks
 
 
 def test_warnings_that_a_program_captures_itself_stay_captured():
@@ -117,6 +121,15 @@ def test_warnings_that_a_program_captures_itself_stay_captured():
         assert warnings.showwarning is captured
     finally:
         logging.captureWarnings(False)
+
+
+def test_a_thread_that_ends_by_exit_has_not_failed():
+    stream = io.StringIO()
+    with rendered("json", stream=stream):
+        thread = threading.Thread(target=sys.exit)
+        thread.start()
+        thread.join()
+    assert stream.getvalue() == ""
 
 
 def test_on_the_console_an_error_that_is_a_word_of_the_program_s_stays():
@@ -219,6 +232,20 @@ def raised(secret: str) -> BaseException:
         return group
 
 
+def fails_in_a_thread(secret: str) -> None:
+    def fails() -> None:
+        raise raised(secret)
+
+    thread = threading.Thread(target=fails, name=secret)
+    thread.start()
+    thread.join()
+
+
+class Ends(Held):
+    def __del__(self) -> None:
+        raise raised(self.secret)
+
+
 class Refused(EzflowError):
     expected = True
 
@@ -247,6 +274,8 @@ PLACES = {
     "the logger": lambda secret: logging.getLogger(f"a.{secret}").error("x"),
     "structlog": lambda secret: structlog.get_logger("n").error("x %s", secret, it=secret, exc_info=raised(secret)),
     "a warning": lambda secret: warnings.warn(secret, UserWarning, stacklevel=1),
+    "a thread": lambda secret: fails_in_a_thread(secret),
+    "the end of an object": lambda secret: Ends(secret),
     "a record that cannot be rendered": lambda secret: log.error(f"{secret} %d", secret),
 }
 
@@ -271,11 +300,11 @@ def test_no_secret_of_the_configuration_is_in_a_line(place: str, form: Any, secr
     if place == "the logger":
         assume("." not in secret)  # made of several names
     stream, empty = io.StringIO(), io.StringIO()
-    with warnings.catch_warnings(), rendered(form, stream=empty, secrets=[secret]):
+    with warnings.catch_warnings(), rendered(form, stream=empty), taken(secret):
         warnings.simplefilter("always")
         PLACES[place]("nothing")
     assume(secret not in empty.getvalue())
-    with warnings.catch_warnings(), rendered(form, stream=stream, secrets=[secret]):
+    with warnings.catch_warnings(), rendered(form, stream=stream), taken(secret):
         warnings.simplefilter("always")
         PLACES[place](secret)
     out = stream.getvalue()

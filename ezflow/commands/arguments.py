@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..flow import Flow
-from ..redaction import SECRETS, secrets_of_environment, secrets_of_modules
 from ..server.flags import FLAGS, default_of, kind_of
+from ..server.secrets import take_secrets
 from ..target import load
 from ..values import Values, using
 from ..written import Written, find
@@ -72,8 +72,7 @@ def flows_of(
     file = file or written(options)
     with using(Values(dict(options.set), os.environ, file.values, file.file)) as values:
         flows = load(options.target)
-        modules = [stage.module for flow in flows.values() for stage in flow.stages]
-        SECRETS.update(secrets_of_environment() | secrets_of_modules(modules))  # the file may have read others
+        take_secrets(flows)  # the file may have read others
         values.check(options.target)
         yield flows, values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from ..flow import Flow
 if TYPE_CHECKING:
     from .config import Settings
     from .inherited import Inherited
-    from .tokens import Token
 
 __all__ = ["serve"]
 
@@ -32,12 +31,14 @@ def serve(
     Raises: FlowError with all faults; ModuleOpenError; SettingsError; OSError if the port is taken.
     """
     from .config import Settings
+    from .secrets import take_secrets
 
     made = Settings(host=host, port=port, **settings)
     if made.is_supervised:
         raise SettingsError("a program is one process: for more write ezflow serve FILE --workers N.")
     named = {"": flows} if isinstance(flows, Flow) else dict(flows)
-    with _logging(named, made, settings.get("tokens", ())):
+    take_secrets(named, settings.get("tokens", ()))
+    with _logging(made):
         serve_as(flows, made)
 
 
@@ -52,14 +53,10 @@ def serve_as(
     trio.run(partial(run, flows, settings, inherited=inherited))
 
 
-def _logging(
-    flows: Mapping[str, Flow[Any, Any]], settings: Settings, tokens: Iterable[Token | str]
-) -> AbstractContextManager[None]:
+def _logging(settings: Settings) -> AbstractContextManager[None]:
     """The log as it was asked for, if it was."""
     if settings.log_format is None and settings.log_level is None:
         return nullcontext()
     from ..rendering import rendered
-    from .secrets import secrets_of
 
-    secrets = secrets_of(flows, tokens)
-    return rendered(settings.log_format or "console", settings.log_level or "warning", secrets=secrets)
+    return rendered(settings.log_format or "console", settings.log_level or "warning")

@@ -15,6 +15,7 @@ import attrs
 from quart import Blueprint, Response, request
 
 from ..errors import InputError
+from ..events import Fault
 from ..flow import cut
 from ..items import Audio
 from ..modules import Module
@@ -157,7 +158,7 @@ async def _to_the_end(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
                 yield line
         except Exception as error:
             log.error("a reply failed", exc_info=error)
-            yield error_line(None, type(error).__name__, str(error) or type(error).__name__)
+            yield error_line(None, Fault.of(error))
 
 
 @attrs.frozen
@@ -221,7 +222,7 @@ class _Desk:
                     if event.type == "audio":
                         spoken += (await at_24_khz(event.item)).pcm
                     elif event.error is not None:
-                        yield error_line(event.stage, event.error.name, event.error.message)
+                        yield error_line(event.stage, event.error)
             if spoken:
                 yield audio_line(Audio(bytes(spoken), RATE_HZ))
 

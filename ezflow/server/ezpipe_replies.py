@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from ..events import Event
+from ..events import Event, Fault
 from ..flow import Flow, Series
 from ..items import Audio
 from ..ports import assignable
@@ -93,10 +93,10 @@ class Replies:
             self._understood = item.text
         elif event.error is not None:
             self._failed = True
-            return [error_line(event.stage, event.error.name, event.error.message)]
+            return [error_line(event.stage, event.error)]
         elif event.type == "turn.ended":
             if event.reason == "timeout" and not self._failed:
-                return [error_line(None, "Timeout", f"no end after {event.t:.0f} s"), self._text(is_end=True)]
+                return [error_line(None, Fault("Timeout", f"no end after {event.t:.0f} s")), self._text(is_end=True)]
             return [self._text(is_end=True)]
         elif item is not None:
             for key in self._ids:
@@ -128,10 +128,10 @@ def audio_line(sound: Audio) -> bytes:
     return _line("audio/wav", base64.b64encode(sound.to_wav()).decode())
 
 
-def error_line(stage: str | None, name: str, message: str) -> bytes:
+def error_line(stage: str | None, fault: Fault) -> bytes:
     """A line that says what failed, at which stage."""
     where = f"{stage}: " if stage else ""
-    return _line("error", f"{where}{name}: {message}")
+    return _line("error", f"{where}{fault.name}: {fault.message}")
 
 
 def _line(kind: str, chunk: str) -> bytes:

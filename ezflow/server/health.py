@@ -9,8 +9,9 @@ from math import inf
 import trio
 from quart import Blueprint, Response
 
-from ..errors import NOT_ITS_OWN
+from ..errors import NOT_ITS_OWN, brief_error
 from ..modules import Module
+from ..redaction import Redactor
 from ..service import Service
 from .edges import Edges
 from .replies import answer
@@ -68,7 +69,7 @@ class Probes:
         except NOT_ITS_OWN:
             raise
         except BaseException as error:  # noqa: BLE001  (whatever a module's own code raises: the stage is not ready)
-            problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            problem = Redactor().whole(brief_error(error))
         finally:
             self._running.pop(key).set()
         self._note(key, problem)

@@ -95,7 +95,7 @@ async def run(
             nursery.start_soon(follow, life.listening)
         try:
             with life.opening:
-                async with traced(named, settings) as traced_settings:
+                async with traced(settings) as traced_settings:
                     await _serve(named, traced_settings, life, say, task_status, owns_process=stop is None)
         except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery, as it is)
             failure = error

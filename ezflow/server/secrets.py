@@ -1,4 +1,4 @@
-"""The secrets of a server's configuration, for its log to hide."""
+"""The secrets of a server's configuration, to be hidden."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..flow import Flow
-from ..redaction import secrets_of_environment, secrets_of_modules
+from ..redaction import SECRETS, secrets_of_environment, secrets_of_modules
 from .tokens import Token, lines_of_environment, secret_of
 
-__all__ = ["secrets_of"]
+__all__ = ["take_secrets"]
 
 
-def secrets_of(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str] = ()) -> set[str]:
-    """What the environment says, what modules hold or name, and the tokens.
+def take_secrets(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str] = ()) -> None:
+    """Take as secret what the environment says, what modules hold or name, and the tokens.
 
     `tokens` as they were given: settings keep only the hashes of them.
     """
@@ -24,4 +24,4 @@ def secrets_of(flows: Mapping[str, Flow[Any, Any]], tokens: Iterable[Token | str
         around = lines_of_environment()
     lines = [*around, *([tokens] if isinstance(tokens, str) else tokens)]
     modules = [stage.module for flow in flows.values() for stage in flow.stages]
-    return secrets_of_environment() | secrets_of_modules(modules) | {*filter(None, map(secret_of, lines))}
+    SECRETS.update(secrets_of_environment(), secrets_of_modules(modules), filter(None, map(secret_of, lines)))

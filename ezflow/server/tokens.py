@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping
+from errno import ENAMETOOLONG, ENOENT
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -65,14 +66,19 @@ def read_file(path: str | Path) -> list[str]:
     """The lines of a token file. Raises: SettingsError if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8-sig").splitlines() or [""]
-    except FileNotFoundError as error:
-        if len(str(path)) >= MIN_CHARS and CHARS.fullmatch(str(path)) and "." not in str(path):
-            # It may be a token: then it must not be repeated.
+    except OSError as error:
+        if error.errno in (ENOENT, ENAMETOOLONG) and _may_be_tokens(str(path)):  # then it must not be repeated
             why = "a token file is needed, and what was given is none; a token itself goes into EZFLOW_TOKENS."
             raise SettingsError(why) from None
         raise SettingsError(f"the token file {path} cannot be read: {error.strerror}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"the token file {path} cannot be read: {error}") from error
+
+
+def _may_be_tokens(path: str) -> bool:
+    """Is it, or does it begin as, what EZFLOW_TOKENS takes?"""
+    first = re.split(r"[;\s]", path.lstrip(), maxsplit=1)[0]
+    return len(first) >= MIN_CHARS and CHARS.fullmatch(first) is not None and "." not in first
 
 
 def _is_blank(line: Token | str) -> bool:

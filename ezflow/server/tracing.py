@@ -6,16 +6,14 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from ..errors import MissingDependency
-from ..flow import Flow
 from ..instrument import Instrument
 from .config import Settings
-from .secrets import secrets_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -33,14 +31,14 @@ ENDS_S = FLUSH_S + EXPORT_S + 1.0
 
 
 @asynccontextmanager
-async def traced(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> AsyncGenerator[Settings, None]:
+async def traced(settings: Settings) -> AsyncGenerator[Settings, None]:
     """The settings, with an instrument that sends traces, if they or the environment want them.
 
     Spans are sent by a thread of its own, in batches, from a bounded queue. It ends with the block, within ENDS_S:
     what could not be sent until then is lost, and logged.
     Raises: MissingDependency if the settings want traces and OpenTelemetry is not installed.
     """
-    made = _made(flows, settings) if wanted(settings) else None
+    made = _made(settings) if wanted(settings) else None
     if made is None:
         yield settings
         return
@@ -52,9 +50,7 @@ async def traced(flows: Mapping[str, Flow[Any, Any]], settings: Settings) -> Asy
             await _end(provider, exporter)
 
 
-def _made(
-    flows: Mapping[str, Flow[Any, Any]], settings: Settings
-) -> tuple[TracerProvider, SpanExporter, Instrument] | None:
+def _made(settings: Settings) -> tuple[TracerProvider, SpanExporter, Instrument] | None:
     """What makes and sends spans; None where it is not installed, and only the environment asks for it."""
     try:
         from ..traces import Traces
@@ -66,7 +62,7 @@ def _made(
             raise missing from error
         log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but no traces are sent: %s", missing)
         return None
-    traces = Traces(provider.get_tracer("ezflow"), users=settings.trace_users, secrets=secrets_of(flows))
+    traces = Traces(provider.get_tracer("ezflow"), users=settings.trace_users)
     return provider, exporter, traces
 
 

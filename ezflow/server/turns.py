@@ -119,6 +119,5 @@ async def _lines(
         log.error("user %r, turn %d: its reply failed", body.user, told.turn, exc_info=error)
         yield bytes(lines)
         if told.type != "turn.ended":
-            fault = Fault(type(error).__name__, str(error) or type(error).__name__)
-            yield encode(Event(type="error", turn=told.turn, seq=told.seq + 1, t=told.t, error=fault))
+            yield encode(Event(type="error", turn=told.turn, seq=told.seq + 1, t=told.t, error=Fault.of(error)))
             yield encode(Event(type="turn.ended", turn=told.turn, seq=told.seq + 2, t=told.t, reason="error"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class Display:
         self._recording = Recording(self.save) if self.save else None
 
     @contextmanager
-    def shown(self, flow: str, stages: Sequence[str], secrets: Iterable[str]) -> Iterator[None]:
+    def shown(self, flow: str, stages: Sequence[str]) -> Iterator[None]:
         """Show what happens in the block. What modules print and log in it tears neither the lines nor the reply."""
         self._began = trio.current_time()
         out, notes = self.out, self.notes
@@ -90,7 +90,7 @@ class Display:
         self.doing = Progress(flow, stages, say)
         self._screen = _Reply(out, notes, as_json=self.json)
         self.answer = Answer(self._screen, self._recording)
-        with redirect_stdout(notes), redirect_stderr(notes), rendered(secrets=secrets, stream=notes):
+        with redirect_stdout(notes), redirect_stderr(notes), rendered(stream=notes):
             logging.getLogger().handlers[0].addFilter(_is_news)
             try:
                 yield

@@ -16,7 +16,6 @@ from ..items import Audio
 from ..limits import Limits
 from ..request import entry_index, read_options, takes
 from ..server.ending import Ending
-from ..server.secrets import secrets_of
 from ..service import open_flows
 from ..session import Session
 from ..stage import stages_of
@@ -71,9 +70,7 @@ class Once:
     async def run(self) -> int:
         """Returns: the exit code. Raises: ModuleOpenError; StoreError; SettingsError; OSError."""
         failures: list[BaseException] = []
-        shown = self.display.shown(
-            self.name, [stage.name for stage in stages_of(self._entered)], secrets_of({self.name: self.report.flow})
-        )
+        shown = self.display.shown(self.name, [stage.name for stage in stages_of(self._entered)])
         ending = Ending(LEAVING_S, say=_nothing)
         try:
             with shown, ending.heeded():

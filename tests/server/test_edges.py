@@ -12,7 +12,7 @@ from ezflow import EzflowError, Inbox, Module, Outbox, SettingsError, Turn, modu
 from ezflow.server.config import Settings
 from ezflow.server.edges import _is_ours
 from ezflow.server.rates import USERS, Rates
-from ezflow.server.tokens import Token, find, read_tokens, tokens_of_environment
+from ezflow.server.tokens import Token, find, read_file, read_tokens, tokens_of_environment
 from ezflow.testing import FakeLLM
 
 BODY = json.dumps({"user": "ann", "input": "x"}).encode()
@@ -250,6 +250,22 @@ def test_what_can_be_guessed_or_cannot_be_sent_is_no_token(line):
         read_tokens([line])
     assert line not in str(caught.value)
     assert "at least 16" in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["{}", "{} ann", " {}\tann bob", "{};{} ann", "{}\n{}", "{} ann;" * 20])
+def test_tokens_that_are_given_in_place_of_their_file_are_not_repeated(given):
+    given = given.replace("{}", TOKEN)
+    with pytest.raises(SettingsError) as refused:
+        read_file(given)
+    assert str(refused.value).startswith("a token file is needed, and what was given is none")
+    assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["tokens", "/run/secrets/the tokens of all", "our-production-tokens.txt", "x/" * 3000])
+def test_a_token_file_that_cannot_be_read_is_named(path):
+    with pytest.raises(SettingsError) as refused:
+        read_file(path)
+    assert str(refused.value).startswith(f"the token file {path} cannot be read: ")
 
 
 def test_every_token_is_compared_whichever_fits(monkeypatch):
