@@ -73,7 +73,7 @@ class Redactor:
     """
 
     def __init__(self) -> None:
-        self._known = -1, NOTHING, 0  # how many of SECRETS, all of them as a pattern, the length of the longest
+        self._known = frozenset[str](), NOTHING, 0  # of SECRETS, those as a pattern, the length of the longest
 
     def text(self, text: str) -> str:
         """One text, cut where it is long."""
@@ -117,20 +117,19 @@ class Redactor:
     def _learned(self) -> tuple[re.Pattern[str], int]:
         """What has been taken as secret until now, as a pattern, and the length of the longest.
 
-        Several threads may learn at once: what they know is set, and read, in one piece, and by its count all see
-        whether one has come late.
+        Several threads may learn at once: what they know is set, and read, in one piece, and all see whether one has
+        come late.
         """
-        count = len(SECRETS)
         known, pattern, longest = self._known
-        if known == count:
+        if known == SECRETS:
             return pattern, longest
-        # A copy: another thread may add to them meanwhile.
-        secrets = {line for secret in SECRETS.copy() for line in (secret, *secret.splitlines())}
+        known = frozenset(SECRETS)  # another thread may add to them meanwhile
+        secrets = {line for secret in known for line in (secret, *secret.splitlines())}
         forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
         ordered = sorted(forms, key=len, reverse=True)  # of two that begin alike the longer
         pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else NOTHING
         longest = len(ordered[0]) if ordered else 0
-        self._known = count, pattern, longest
+        self._known = known, pattern, longest
         return pattern, longest
 
     def _number(self, value: Any) -> Any:

@@ -7,9 +7,19 @@ from collections.abc import Iterator
 import pytest
 from programs import serving
 
+from ezflow.redaction import SECRETS
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="tests/faults: thousands of steps, and every checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def _forgets_secrets() -> Iterator[None]:
+    """What a test has this process take as secret is not hidden in the next one's errors."""
+    before = SECRETS.copy()
+    yield
+    SECRETS.intersection_update(before)
 
 
 @pytest.fixture(scope="session")
