@@ -1,9 +1,9 @@
 """What must not stand in a log: secrets, and what users say.
 
 A `Redactor` knows `SECRETS`, what this process has taken as secret, also since the redactor was made; it hides them
-wherever they stand. What else looks like a secret it knows by its place (a key named
-`password`, a bearer token, the user of a URL). What is long is a payload: it is cut, and sound is only counted. Hiding
-too much is no fault; a log that is read by many must not be a way in.
+wherever they stand. What else looks like a secret it knows by its place (a key named `password`, a bearer token, the
+user of a URL). What is long is a payload: it is cut, and sound is only counted. Hiding too much is no fault; a log that
+is read by many must not be a way in.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ QUOTED_AT_LENGTH = re.compile(r"""(?<!\w)b?(?:"(?:[^"\\\n]|\\.){121,}+"|'(?:[^'\
 class Redactor:
     """Takes secrets and payloads out of texts, and out of whatever a log record holds.
 
-    It knows each of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of
-    several lines, each line. One of fewer than 4 characters it leaves: it would be cut out of other words.
+    It knows each of `SECRETS` in its forms: as it is, and quoted for Python, JSON and a URL; of one of several lines,
+    each line. One of fewer than 4 characters it leaves: it would be cut out of other words.
     """
 
     def __init__(self) -> None:
