@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from ezflow.client import Client, Received
+from ezflow.server.workers import Supervisor
 
 WITHIN_S = 60.0
 
@@ -54,6 +55,20 @@ async def there(path: str) -> None:
 
 flow = Talks()
 """
+
+
+@asynccontextmanager
+async def running(supervisor: Supervisor) -> AsyncIterator[list[int]]:
+    """A supervisor in this process. Leaving the block waits for its end; then its exit code is in the list."""
+    codes: list[int] = []
+
+    async def run() -> None:
+        codes.append(await supervisor.run())
+
+    with trio.fail_after(WITHIN_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            yield codes
 
 
 @attrs.define

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import trio
-from supervised import ask, gone, supervised
+from supervised import ask, gone, running, supervised
 
 from ezflow.client import Client
 from ezflow.server.config import Settings
@@ -189,28 +189,21 @@ async def test_a_start_that_hangs_and_heeds_no_signal_is_killed_in_time(tmp_path
     said: list[str] = []
     settings = Settings(port=0, grace_s=0.1, playground=False)
     supervisor = Supervisor(command, settings, [pipeline], say=said.append, leave_s=0.1)
-    codes = []
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-
-            async def run():
-                codes.append(await supervisor.run())
-
-            nursery.start_soon(run)
-            await there(lambda: said)
-            begun = tmp_path / "begun"
-            pipeline.write_text(
-                "import os, pathlib, signal, threading\n"
-                "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-                f"pathlib.Path({str(begun)!r}).write_text(f'{{os.getpid()}}\\n')\n"
-                "threading.Event().wait()\n"
-            )
-            await there(lambda: begun.exists() and begun.read_text().endswith("\n"))
-            new = int(begun.read_text())
-            pipeline.write_text("from ezflow.testing import FakeLLM\nflow = FakeLLM()")
-            await there(lambda: "Started anew" in said)
-            await gone(new)
-            os.kill(os.getpid(), signal.SIGTERM)
+    async with running(supervisor) as codes:
+        await there(lambda: said)
+        begun = tmp_path / "begun"
+        pipeline.write_text(
+            "import os, pathlib, signal, threading\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            f"pathlib.Path({str(begun)!r}).write_text(f'{{os.getpid()}}\\n')\n"
+            "threading.Event().wait()\n"
+        )
+        await there(lambda: begun.exists() and begun.read_text().endswith("\n"))
+        new = int(begun.read_text())
+        pipeline.write_text("from ezflow.testing import FakeLLM\nflow = FakeLLM()")
+        await there(lambda: "Started anew" in said)
+        await gone(new)
+        os.kill(os.getpid(), signal.SIGTERM)
     assert codes == [0]
     assert [record.getMessage() for record in caplog.records] == [
         f"worker 1 (process {new}) did not leave: it is killed"

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import trio
-from supervised import FLOW, WITHIN_S, ask, first_process, gone, process_at, supervised
+from supervised import FLOW, WITHIN_S, ask, first_process, gone, process_at, running, supervised
 
 import ezflow
 from ezflow import SettingsError
@@ -238,24 +238,17 @@ async def test_a_worker_that_does_not_leave_is_killed(tmp_path, caplog):
     said: list[str] = []
     settings = Settings(port=0, worker_port=0, grace_s=0.1, playground=False)
     supervisor = Supervisor(command, settings, say=said.append, leave_s=0.5)
-    codes = []
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-
-            async def run():
-                codes.append(await supervisor.run())
-
-            nursery.start_soon(run)
-            while len(said) < 2:  # noqa: ASYNC110
+    async with running(supervisor) as codes:
+        while len(said) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        url = said[1].removeprefix("Workers: ")
+        async with Client(url, user="ann") as ann, ann.turn(f"block {tmp_path}/go {tmp_path}/blocks") as turn:
+            worker = await first_process(turn)
+            (tmp_path / "go").touch()
+            while not (tmp_path / "blocks").exists():  # noqa: ASYNC110
                 await trio.sleep(0.02)
-            url = said[1].removeprefix("Workers: ")
-            async with Client(url, user="ann") as ann, ann.turn(f"block {tmp_path}/go {tmp_path}/blocks") as turn:
-                worker = await first_process(turn)
-                (tmp_path / "go").touch()
-                while not (tmp_path / "blocks").exists():  # noqa: ASYNC110
-                    await trio.sleep(0.02)
-                os.kill(os.getpid(), signal.SIGTERM)
-                await gone(worker)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await gone(worker)
     assert codes == [1]
     assert [record.getMessage() for record in caplog.records] == [
         f"worker 1 (process {worker}) did not leave: it is killed"
